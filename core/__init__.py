@@ -1,0 +1,1 @@
+"""Hold users, customers and what every other app stands on."""

@@ -1,0 +1,140 @@
+"""Give four words for transactions, and keep the order of locks.
+
+`transaction` owns one, `transaction_required` stands in one, `savepoint` guards a part,
+`after_commit` runs later. `operation` repeats a whole operation that the database threw back.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import ParamSpec, TypeVar
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import transaction as django_transaction
+
+from core import errors
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ATTEMPTS_MAX = 4
+SERIALIZATION_FAILURE = "40001"
+DEADLOCK_DETECTED = "40P01"
+LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
+ORDER_ATTRIBUTE = "_engine_lock_order"
+
+
+class LockRank(IntEnum):
+    """Order every lock of the engine; a transaction takes them in rising order.
+
+    Source: docs/adr/0003-lock-order.md.
+    """
+
+    CUSTOMER = 10
+    SUBSCRIPTION = 20
+    RESOURCE = 30
+    BALANCE = 40
+    GRANT = 50
+    HOLD = 60
+    ROW = 70
+    SEQUENCE = 80
+
+
+class LockOrderViolated(RuntimeError):
+    """Report a lock taken against the order: a bug, never an answer."""
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """Own a transaction: returning from the block means that it is committed.
+
+    :raises RuntimeError: inside another transaction.
+    """
+    with django_transaction.atomic(durable=True):
+        yield
+
+
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """Guard a part of the caller's transaction: an error undoes the part alone."""
+    transaction_required()
+    with django_transaction.atomic():
+        yield
+
+
+def transaction_required() -> None:
+    """Refuse to go on outside a transaction.
+
+    :raises RuntimeError: outside a transaction.
+    """
+    if not connection.in_atomic_block:
+        msg = "this step needs the caller's transaction"
+        raise RuntimeError(msg)
+
+
+def after_commit(action: Callable[[], None]) -> None:
+    """Run the action once the transaction is committed, at once where there is none."""
+    django_transaction.on_commit(action)
+
+
+def is_postgres() -> bool:
+    """Tell whether the database has row locks of its own."""
+    return connection.vendor == "postgresql"
+
+
+def note_lock(*, rank: LockRank, key: str) -> None:
+    """Record a lock about to be taken, and refuse one against the order.
+
+    :raises LockOrderViolated: where a higher lock is already held in this transaction.
+    """
+    transaction_required()
+    blocks = [block for block in connection.atomic_blocks if not block._from_testcase]  # noqa: SLF001 - Django's own mark of a test's outer transaction
+    owner = blocks[0] if blocks else None
+    held_by, highest = getattr(connection, ORDER_ATTRIBUTE, (None, (0, "")))
+    if held_by is not owner or owner is None:
+        highest = (0, "")
+    if (rank, key) < highest:
+        msg = f"lock {rank.name} {key} after {highest}"
+        raise LockOrderViolated(msg)
+    setattr(connection, ORDER_ATTRIBUTE, (owner, (int(rank), key)))
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's SQLSTATE of a database error, or an empty string."""
+    return getattr(error.__cause__, "sqlstate", None) or ""
+
+
+def operation(function: Callable[P, R]) -> Callable[P, R]:
+    """Repeat the whole operation where the database threw it back, at most four times in all.
+
+    :raises LockTimeout: when a lock was not granted in time; nothing changed.
+    :raises Unavailable: when the database does not answer.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return function(*args, **kwargs)
+            except (OperationalError, InterfaceError, DatabaseError) as error:
+                if not _is_worth_repeating(error) or attempt == ATTEMPTS_MAX:
+                    raise _translated(error) from error
+        raise AssertionError  # the loop returns or raises
+
+    return run
+
+
+def _is_worth_repeating(error: DatabaseError | InterfaceError) -> bool:
+    repeatable = sqlstate(error) in {SERIALIZATION_FAILURE, DEADLOCK_DETECTED}
+    return repeatable and not connection.in_atomic_block
+
+
+def _translated(error: DatabaseError | InterfaceError) -> Exception:
+    state = sqlstate(error)
+    if state in {LOCK_NOT_AVAILABLE, QUERY_CANCELED} or "database is locked" in str(error):
+        return errors.LockTimeout("The row is locked by another request; try again.")
+    if isinstance(error, OperationalError | InterfaceError):
+        return errors.Unavailable("The database does not answer; nothing was changed.")
+    return error

@@ -1,0 +1,172 @@
+"""Define what the domain may refuse, without any word of HTTP."""
+
+import enum
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class Category(enum.Enum):
+    """Sort refusals by what the caller can do about them."""
+
+    MALFORMED = "malformed"
+    UNAUTHENTICATED = "unauthenticated"
+    PAYMENT_REQUIRED = "payment_required"
+    DENIED = "denied"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    VERSION_CONFLICT = "version_conflict"
+    UNPROCESSABLE = "unprocessable"
+    UNAVAILABLE = "unavailable"
+
+
+class DomainError(Exception):
+    """Refuse an operation with a stable code, a title, a detail and facts.
+
+    `facts()` are JSON-ready members that stand beside the problem's own.
+    """
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+    category: ClassVar[Category]
+
+    def __init__(self, detail: str, *, facts: Mapping[str, object] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self._facts = dict(facts or {})
+
+    def facts(self) -> dict[str, object]:
+        """Return the facts that explain the refusal."""
+        return dict(self._facts)
+
+
+class Malformed(DomainError):
+    """Refuse what cannot be read as the expected shape."""
+
+    code = "malformed_request"
+    title = "The request cannot be read"
+    category = Category.MALFORMED
+
+
+class UnknownField(DomainError):
+    """Refuse an input field that the operation does not know."""
+
+    code = "unknown_field"
+    title = "The request has an unknown field"
+    category = Category.MALFORMED
+
+
+class NaiveDatetime(DomainError):
+    """Refuse a time without an offset."""
+
+    code = "naive_datetime"
+    title = "The time has no offset"
+    category = Category.MALFORMED
+
+
+class IdempotencyKeyMissing(DomainError):
+    """Refuse a mutation without its Idempotency-Key."""
+
+    code = "idempotency_key_missing"
+    title = "The Idempotency-Key is missing"
+    category = Category.MALFORMED
+
+
+class IdempotencyKeyReused(DomainError):
+    """Refuse a key that stands for another payload or path."""
+
+    code = "idempotency_key_reused"
+    title = "The Idempotency-Key was used for another request"
+    category = Category.UNPROCESSABLE
+
+
+class IdempotencyInProgress(DomainError):
+    """Refuse a twin whose first request has not ended within the wait."""
+
+    code = "idempotency_in_progress"
+    title = "The first request with this key is still running"
+    category = Category.CONFLICT
+
+
+class Unauthenticated(DomainError):
+    """Refuse a caller without a valid credential."""
+
+    code = "unauthenticated"
+    title = "Authentication is required"
+    category = Category.UNAUTHENTICATED
+
+
+class TokenRevoked(DomainError):
+    """Refuse a token that was revoked."""
+
+    code = "token_revoked"
+    title = "The token is revoked"
+    category = Category.UNAUTHENTICATED
+
+
+class TokenSpent(DomainError):
+    """Refuse a refresh token that was used before."""
+
+    code = "token_spent"
+    title = "The refresh token is spent"
+    category = Category.UNAUTHENTICATED
+
+
+class PermissionDenied(DomainError):
+    """Refuse a caller who may not do this."""
+
+    code = "permission_denied"
+    title = "You may not do this"
+    category = Category.DENIED
+
+
+class InsufficientScope(DomainError):
+    """Refuse a service key whose scopes do not cover the operation."""
+
+    code = "insufficient_scope"
+    title = "The service key lacks a scope"
+    category = Category.DENIED
+
+
+class NotFound(DomainError):
+    """Refuse what does not exist for this caller."""
+
+    code = "not_found"
+    title = "There is no such thing"
+    category = Category.NOT_FOUND
+
+
+class Invalid(DomainError):
+    """Refuse values that break a rule; `errors` carries pointer, code and detail of each."""
+
+    code = "invalid"
+    title = "A value is not valid"
+    category = Category.UNPROCESSABLE
+
+    @classmethod
+    def at(cls, pointer: str, *, code: str, detail: str) -> "Invalid":
+        """Return the refusal of one value, named by its JSON pointer."""
+        return cls(detail, facts={"errors": [{"pointer": pointer, "code": code, "detail": detail}]})
+
+
+class VersionConflict(DomainError):
+    """Refuse a change made on an older version than the stored one."""
+
+    code = "version_conflict"
+    title = "The object has changed"
+    category = Category.VERSION_CONFLICT
+
+
+class LockTimeout(DomainError):
+    """Refuse after waiting for a lock as long as configured; nothing changed."""
+
+    code = "lock_timeout"
+    title = "The row is busy"
+    category = Category.UNAVAILABLE
+
+
+class Unavailable(DomainError):
+    """Refuse because the database cannot answer; closed, never open."""
+
+    code = "unavailable"
+    title = "The service is not available"
+    category = Category.UNAVAILABLE

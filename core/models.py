@@ -1,0 +1,140 @@
+"""Store users, customers, credentials, idempotency records and the outbox."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.db import models
+from django.db.models.functions import Lower
+from uuid_utils.compat import uuid7
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class User(AbstractUser):
+    """A person who logs in, by username or by e-mail address."""
+
+    email = models.EmailField(max_length=254)
+    token_version = models.PositiveIntegerField(
+        default=0, help_text="Raised to revoke every token issued so far."
+    )
+
+    objects: ClassVar[DjangoUserManager["User"]] = DjangoUserManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("username"), name="user_username_unique"),
+            models.UniqueConstraint(Lower("email"), name="user_email_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class Customer(models.Model):
+    """Who subscribes; users are its members."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    external_key = models.CharField(max_length=255, unique=True)
+    name = models.CharField(max_length=255)
+    time_zone = models.CharField(max_length=63, default="UTC")
+    currency = models.CharField(max_length=3, default="EUR")
+    revision = models.PositiveBigIntegerField(
+        default=0, help_text="Raised by every operation that holds the customer's lock."
+    )
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.external_key})"
+
+
+class Member(models.Model):
+    """A user's place in a customer."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        BILLING = "billing"
+        MEMBER = "member"
+
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="members")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role, default=Role.OWNER)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "customer"], name="member_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in {self.customer_id} as {self.role}"
+
+
+class ServiceKey(models.Model):
+    """A backend's credential: a public prefix and the hash of its secret."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=16, unique=True)
+    secret_hash = models.CharField(max_length=64)
+    scopes = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix})"
+
+    def is_usable(self, *, at: "datetime") -> bool:
+        """Tell whether the key authenticates at the instant."""
+        return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
+
+
+class RefreshToken(models.Model):
+    """One refresh token of a family; spent once."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    family = models.UUIDField(db_index=True)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    spent_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.id} of {self.family}"
+
+
+class IdempotencyRecord(models.Model):
+    """The claim and the answer of one keyed operation outside the usage family."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="+")
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField()
+    body = models.JSONField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["customer", "key"], name="idempotency_key_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.customer_id} {self.key}"
+
+
+class OutboxEvent(models.Model):
+    """A fact committed with the change it speaks of, delivered afterwards."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    event_type = models.CharField(max_length=100)
+    customer = models.ForeignKey(
+        Customer, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    payload = models.JSONField()
+    occurred_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.event_type} at {self.occurred_at}"

@@ -1,0 +1,1 @@
+"""Decide on usage, count it once and explain every decision."""

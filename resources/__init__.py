@@ -1,0 +1,1 @@
+"""Reserve the name of the bookable resources' app; its rooms arrive with bookings."""

@@ -1,0 +1,1 @@
+"""Wire the engine's apps together; no logic lives here."""

@@ -1,0 +1,277 @@
+"""Read every setting from the environment; defaults are safe for production.
+
+Source: `.env.example` lists each variable once, with its unit.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env", overwrite=False)
+
+DEBUG: bool = env.bool("DEBUG", default=False)
+DEVELOPMENT_KEY = "development-only-" + "x" * 50
+
+
+def _secret(name: str) -> str:
+    """Return a secret, or refuse to start without one outside development."""
+    value: str = env.str(name, default="")
+    if value:
+        return value
+    if DEBUG:
+        return f"{DEVELOPMENT_KEY}-{name}"
+    msg = f"{name} is not set. Set it to a random string, or set DEBUG=1 for development."
+    raise ImproperlyConfigured(msg)
+
+
+SECRET_KEY = _secret("SECRET_KEY")
+JWT_SIGNING_KEY = _secret("JWT_SIGNING_KEY")
+if SECRET_KEY == JWT_SIGNING_KEY:
+    msg = "JWT_SIGNING_KEY must differ from SECRET_KEY."
+    raise ImproperlyConfigured(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Hold the engine's own knobs; units are in the names."""
+
+    default_plan_key: str
+    primary_plan_group_key: str
+    lock_timeout_ms: int
+    access_token_seconds: int
+    refresh_token_seconds: int
+    refresh_reuse_grace_seconds: int
+    body_bytes_max: int
+
+
+ENGINE = Engine(
+    default_plan_key=env.str("DEFAULT_PLAN", default="free"),
+    primary_plan_group_key=env.str("PRIMARY_PLAN_GROUP", default="main"),
+    lock_timeout_ms=env.int("LOCK_TIMEOUT_MS", default=3000),
+    access_token_seconds=env.int("ACCESS_TOKEN_SECONDS", default=600),
+    refresh_token_seconds=env.int("REFRESH_TOKEN_SECONDS", default=1_209_600),
+    refresh_reuse_grace_seconds=env.int("REFRESH_REUSE_GRACE_SECONDS", default=10),
+    body_bytes_max=env.int("BODY_BYTES_MAX", default=1_048_576),
+)
+
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "axes",
+    "core",
+    "subscriptions",
+    "metering",
+    "resources",
+]
+MIDDLEWARE = [
+    "core.api.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+ROOT_URLCONF = "subscriptionEngine.urls"
+WSGI_APPLICATION = "subscriptionEngine.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "subscriptionEngine" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+APPEND_SLASH = False
+
+
+def _database() -> dict[str, Any]:
+    """Return the database's settings: PostgreSQL pooled, or SQLite with serialised writers."""
+    url: str = env.str("DATABASE_URL", default="") or f"sqlite:///{BASE_DIR / 'db.sqlite3'}"
+    config: dict[str, Any] = environ.Env.db_url_config(url)
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": ENGINE.lock_timeout_ms / 1000,
+            "init_command": (
+                "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA foreign_keys=ON;"
+            ),
+        }
+        return config
+    behind_pooler: bool = env.bool("DATABASE_BEHIND_POOLER", default=False)
+    config["CONN_MAX_AGE"] = 0
+    config["DISABLE_SERVER_SIDE_CURSORS"] = behind_pooler
+    config["OPTIONS"] = {
+        **config.get("OPTIONS", {}),
+        "prepare_threshold": None if behind_pooler else 0,
+        "pool": {
+            "min_size": 0,
+            "max_size": env.int("DATABASE_POOL_MAX", default=20),
+            "timeout": ENGINE.lock_timeout_ms / 1000,
+        },
+        "options": (
+            f"-c lock_timeout={ENGINE.lock_timeout_ms}"
+            f" -c statement_timeout={env.int('STATEMENT_TIMEOUT_MS', default=10_000)}"
+            " -c idle_in_transaction_session_timeout="
+            f"{env.int('IDLE_IN_TRANSACTION_TIMEOUT_MS', default=10_000)}"
+        ),
+    }
+    return config
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL: str = env.str("REDIS_URL", default="")
+CACHES = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        if REDIS_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    ),
+}
+
+AUTH_USER_MODEL = "core.User"
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "core.services.login.UsernameOrEmailBackend",
+]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+AXES_FAILURE_LIMIT: int = env.int("LOGIN_FAILURES_MAX", default=10)
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_ENABLE_ADMIN = False
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "static_root"
+WHITENOISE_USE_FINDERS = True
+
+HTTPS_ONLY: bool = env.bool("HTTPS_ONLY", default=not DEBUG)
+SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
+SECURE_HSTS_PRELOAD = HTTPS_ONLY
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = HTTPS_ONLY
+CSRF_COOKIE_SECURE = HTTPS_ONLY
+SESSION_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = ENGINE.body_bytes_max
+
+CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_EXPOSE_HEADERS = [
+    "ETag",
+    "Retry-After",
+    "Idempotent-Replayed",
+    "X-Request-Id",
+    "RateLimit",
+    "RateLimit-Policy",
+]
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "x-request-id",
+]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "core.api.authentication.TokenAuthentication",
+        "core.api.authentication.ServiceKeyAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["core.api.json.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["core.api.json.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.json.JSONOnly",
+    "DEFAULT_PAGINATION_CLASS": "core.api.pagination.CursorPages",
+    "DEFAULT_SCHEMA_CLASS": "core.api.schema.ProblemAutoSchema",
+    "EXCEPTION_HANDLER": "core.api.problems.render_exception",
+    "UNAUTHENTICATED_USER": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "TEST_REQUEST_RENDERER_CLASSES": ["core.api.json.JSONRenderer"],
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(seconds=ENGINE.access_token_seconds),
+    "REFRESH_TOKEN_LIFETIME": timedelta(seconds=ENGINE.refresh_token_seconds),
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": JWT_SIGNING_KEY,
+    "AUDIENCE": "subscription-engine",
+    "ISSUER": "subscription-engine",
+    "UPDATE_LAST_LOGIN": False,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Subscription & Entitlement Engine",
+    "DESCRIPTION": (
+        "May this customer do this now? Plans, subscriptions, entitlements, usage and limits: "
+        "never over a limit, nothing lost, counted exactly once."
+    ),
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": r"/api",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "core.api.schema.document_operations",
+    ],
+}
+UNFOLD = {"SITE_TITLE": "Subscription Engine", "SITE_HEADER": "Subscription Engine"}
+SILENCED_SYSTEM_CHECKS: list[str] = []
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"axes": {"level": "WARNING"}},
+}

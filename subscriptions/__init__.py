@@ -1,0 +1,1 @@
+"""Hold the catalog and the life of subscriptions."""
