@@ -17,6 +17,11 @@ from django.utils import timezone
 RESYNC_SECONDS = 60.0
 
 
+def rfc3339(instant: datetime) -> str:
+    """Return an instant as it stands in JSON: RFC 3339 in UTC, ending in Z."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 class Clock(Protocol):
     """Tell the current instant as an aware datetime in UTC."""
 

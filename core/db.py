@@ -120,7 +120,7 @@ def operation(function: Callable[P, R]) -> Callable[P, R]:
                 return function(*args, **kwargs)
             except (OperationalError, InterfaceError, DatabaseError) as error:
                 if not _is_worth_repeating(error) or attempt == ATTEMPTS_MAX:
-                    raise _translated(error) from error
+                    raise translated(error) from error
         raise AssertionError  # the loop returns or raises
 
     return run
@@ -131,9 +131,17 @@ def _is_worth_repeating(error: DatabaseError | InterfaceError) -> bool:
     return repeatable and not connection.in_atomic_block
 
 
-def _translated(error: DatabaseError | InterfaceError) -> Exception:
-    state = sqlstate(error)
-    if state in {LOCK_NOT_AVAILABLE, QUERY_CANCELED} or "database is locked" in str(error):
+def is_lock_timeout(error: BaseException) -> bool:
+    """Tell whether the database gave up waiting for another transaction."""
+    return (
+        sqlstate(error) in {LOCK_NOT_AVAILABLE, QUERY_CANCELED}
+        or "database is locked" in str(error)
+    )
+
+
+def translated(error: Exception) -> Exception:
+    """Return what a database's error means to a caller; other errors stay themselves."""
+    if is_lock_timeout(error):
         return errors.LockTimeout("The row is locked by another request; try again.")
     if isinstance(error, OperationalError | InterfaceError):
         return errors.Unavailable("The database does not answer; nothing was changed.")

@@ -13,25 +13,37 @@ class Category(enum.Enum):
     PAYMENT_REQUIRED = "payment_required"
     DENIED = "denied"
     NOT_FOUND = "not_found"
+    NOT_ALLOWED = "not_allowed"
     CONFLICT = "conflict"
     VERSION_CONFLICT = "version_conflict"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
     UNPROCESSABLE = "unprocessable"
+    RATE_LIMITED = "rate_limited"
+    INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
 
 
 class DomainError(Exception):
     """Refuse an operation with a stable code, a title, a detail and facts.
 
-    `facts()` are JSON-ready members that stand beside the problem's own.
+    `facts()` are JSON-ready members that stand beside the problem's own. `replayed` marks a
+    recorded refusal that is given again under its idempotency key. The class's examples stand
+    in the schema.
     """
 
     code: ClassVar[str]
     title: ClassVar[str]
     category: ClassVar[Category]
+    example_detail: ClassVar[str] = ""
+    example_facts: ClassVar[Mapping[str, object]] = {}
 
-    def __init__(self, detail: str, *, facts: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, detail: str, *, facts: Mapping[str, object] | None = None, replayed: bool = False
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.replayed = replayed
         self._facts = dict(facts or {})
 
     def facts(self) -> dict[str, object]:
@@ -141,6 +153,16 @@ class Invalid(DomainError):
     code = "invalid"
     title = "A value is not valid"
     category = Category.UNPROCESSABLE
+    example_detail = "Ensure this value is greater than or equal to 1."
+    example_facts: ClassVar[Mapping[str, object]] = {
+        "errors": [
+            {
+                "pointer": "/units",
+                "code": "min_value",
+                "detail": "Ensure this value is greater than or equal to 1.",
+            }
+        ]
+    }
 
     @classmethod
     def at(cls, pointer: str, *, code: str, detail: str) -> "Invalid":
@@ -170,3 +192,43 @@ class Unavailable(DomainError):
     code = "unavailable"
     title = "The service is not available"
     category = Category.UNAVAILABLE
+
+
+class MethodNotAllowed(DomainError):
+    """Refuse a method that the address does not know."""
+
+    code = "method_not_allowed"
+    title = "The method is not allowed here"
+    category = Category.NOT_ALLOWED
+
+
+class PayloadTooLarge(DomainError):
+    """Refuse a body beyond the configured size."""
+
+    code = "payload_too_large"
+    title = "The body is too large"
+    category = Category.TOO_LARGE
+
+
+class UnsupportedMediaType(DomainError):
+    """Refuse a body of a type that the operation does not read."""
+
+    code = "unsupported_media_type"
+    title = "The body's media type is not supported"
+    category = Category.UNSUPPORTED
+
+
+class RateLimited(DomainError):
+    """Refuse for a while a caller who asks too often; a used-up limit is never this."""
+
+    code = "rate_limited"
+    title = "Too many requests"
+    category = Category.RATE_LIMITED
+
+
+class Internal(DomainError):
+    """Report a fault of ours, without detail; the log has it under the request id."""
+
+    code = "internal_error"
+    title = "The service failed"
+    category = Category.INTERNAL

@@ -1,6 +1,6 @@
 """Publish facts: at once to the steps of other apps, and to the outbox with the commit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -14,24 +14,50 @@ class Event:
     """A fact of the domain; its payload is JSON-ready."""
 
     event_type: str
-    customer_id: UUID | None
+    customer_id: UUID
     occurred_at: datetime
     payload: dict[str, object] = field(default_factory=dict)
 
 
+Lock = Callable[[UUID], None]
 Step = Callable[[Event], None]
-_steps: dict[str, list[Step]] = {}
 
 
-def subscribe(*, event_type: str, step: Step) -> None:
-    """Run the step at once, inside the publisher's transaction and under its locks."""
-    registered = _steps.setdefault(event_type, [])
-    if step not in registered:
-        registered.append(step)
+@dataclass(frozen=True, kw_only=True)
+class Subscriber:
+    """An app above the publisher: what it locks before the clock is read, what it then does."""
+
+    lock: Lock
+    step: Step
+
+
+_subscribers: dict[str, list[Subscriber]] = {}
+
+
+def subscribe(*, event_type: str, subscriber: Subscriber) -> None:
+    """Run the subscriber inside the publisher's transaction from now on; twice is once."""
+    registered = _subscribers.setdefault(event_type, [])
+    if subscriber not in registered:
+        registered.append(subscriber)
+
+
+def lock_for(*, event_types: Iterable[str], customer_id: UUID) -> None:
+    """Take the locks of every step that these events may run, before the clock is read.
+
+    An operation calls it after its own locks, with all events that it may publish.
+    """
+    db.transaction_required()
+    locks = {
+        subscriber.lock for name in event_types for subscriber in _subscribers.get(name, ())
+    }
+    for lock in sorted(locks, key=lambda lock: f"{lock.__module__}.{lock.__qualname__}"):
+        lock(customer_id)
 
 
 def publish(event: Event) -> None:
     """Write the fact to the outbox and run its steps, all in the caller's transaction.
+
+    The caller holds the customer's lock and called `lock_for` before it read the clock.
 
     :raises RuntimeError: outside a transaction.
     """
@@ -42,5 +68,5 @@ def publish(event: Event) -> None:
         payload=event.payload,
         occurred_at=event.occurred_at,
     )
-    for step in _steps.get(event.event_type, ()):
-        step(event)
+    for subscriber in _subscribers.get(event.event_type, ()):
+        subscriber.step(event)

@@ -1,9 +1,9 @@
-"""Lock users, customers and refresh tokens, in the order of `core.db.LockRank`."""
+"""Lock customers and users, in the order of `core.db.LockRank`."""
 
 from uuid import UUID
 
 from core import db
-from core.models import Customer, RefreshToken, User
+from core.models import Customer, User
 
 
 def lock_customer(*, customer_id: UUID) -> Customer:
@@ -16,19 +16,9 @@ def lock_customer(*, customer_id: UUID) -> Customer:
 
 
 def lock_user(*, user_id: int) -> User:
-    """Lock one user until the transaction ends.
+    """Lock one user, and with it all its refresh tokens, until the transaction ends.
 
     :raises User.DoesNotExist: where there is none.
     """
     db.note_lock(rank=db.LockRank.ROW, key=f"user {user_id}")
     return User.objects.select_for_update(no_key=True, of=("self",)).get(pk=user_id)
-
-
-def lock_refresh_token(*, token_id: UUID) -> RefreshToken | None:
-    """Lock one refresh token until the transaction ends; None where there is none."""
-    db.note_lock(rank=db.LockRank.ROW, key=f"refresh {token_id}")
-    return (
-        RefreshToken.objects.select_for_update(no_key=True, of=("self",))
-        .filter(pk=token_id)
-        .first()
-    )

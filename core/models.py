@@ -1,15 +1,29 @@
 """Store users, customers, credentials, idempotency records and the outbox."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
+from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Lower
 from uuid_utils.compat import uuid7
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+SCOPES = (
+    "usage:read",
+    "usage:write",
+    "entitlements:read",
+    "subscriptions:read",
+    "subscriptions:write",
+    "customers:read",
+    "customers:write",
+)
 
 
 class User(AbstractUser):
@@ -32,6 +46,16 @@ class User(AbstractUser):
         return self.username
 
 
+class CustomerQuerySet(models.QuerySet["Customer"]):
+    """Filter customers."""
+
+    def named(self, name: str) -> "CustomerQuerySet":
+        """Keep the customer of an external key, and the one whose id the name writes."""
+        with suppress(ValueError):
+            return self.filter(Q(external_key=name) | Q(pk=UUID(name)))
+        return self.filter(external_key=name)
+
+
 class Customer(models.Model):
     """Who subscribes; users are its members."""
 
@@ -44,6 +68,8 @@ class Customer(models.Model):
         default=0, help_text="Raised by every operation that holds the customer's lock."
     )
     created_at = models.DateTimeField()
+
+    objects = CustomerQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.external_key})"

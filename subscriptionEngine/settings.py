@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "subscriptions",
     "metering",
     "resources",
+    "subscriptionEngine",
 ]
 MIDDLEWARE = [
     "core.api.middleware.RequestIdMiddleware",
@@ -131,6 +132,7 @@ def _database() -> dict[str, Any]:
     config["OPTIONS"] = {
         **config.get("OPTIONS", {}),
         "prepare_threshold": None if behind_pooler else 0,
+        "server_side_binding": not behind_pooler,
         "pool": {
             "min_size": 0,
             "max_size": env.int("DATABASE_POOL_MAX", default=20),
@@ -176,6 +178,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+CSRF_FAILURE_VIEW = "core.api.problems.refuse_csrf"
 AXES_FAILURE_LIMIT: int = env.int("LOGIN_FAILURES_MAX", default=10)
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -232,7 +235,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["core.api.json.JSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.json.JSONOnly",
     "DEFAULT_PAGINATION_CLASS": "core.api.pagination.CursorPages",
-    "DEFAULT_SCHEMA_CLASS": "core.api.schema.ProblemAutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "core.api.problems.render_exception",
     "UNAUTHENTICATED_USER": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -260,10 +263,6 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "core.api.schema.document_operations",
-    ],
 }
 UNFOLD = {"SITE_TITLE": "Subscription Engine", "SITE_HEADER": "Subscription Engine"}
 SILENCED_SYSTEM_CHECKS: list[str] = []

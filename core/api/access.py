@@ -1,0 +1,101 @@
+"""Turn what a caller names into the customer he may act for; nothing else does."""
+
+from rest_framework.request import Request
+
+from core import errors
+from core.api.authentication import Identity
+from core.models import Customer, Member, ServiceKey, User
+
+ANY_ROLE = frozenset(Member.Role.values)
+PAYING_ROLES = frozenset({Member.Role.OWNER.value, Member.Role.BILLING.value})
+
+
+def access_customer(
+    request: Request, *, scope: str, named: str | None = None, roles: frozenset[str] = ANY_ROLE
+) -> Customer:
+    """Return the customer that the caller acts for: a user's own, or the one that he names.
+
+    A service key always names it, by id or external key.
+
+    :raises NotFound: for a customer that is not there or not the caller's.
+    :raises PermissionDenied: for a member whose role may not do this.
+    :raises InsufficientScope: for a service key without the scope.
+    :raises Invalid: where a customer must be named.
+    """
+    identity = identity_of(request)
+    if identity.service_key is not None:
+        access_scope(request, scope=scope)
+        return _access_by_key(named=named)
+    memberships = [each for each in identity.memberships if named is None or _is(each, named)]
+    if not memberships:
+        raise errors.NotFound("There is no such customer.")
+    if len(memberships) > 1:
+        raise _customer_required("You belong to several customers: name one.")
+    if memberships[0].role not in roles:
+        detail = f"A {memberships[0].role} may not do this; ask the owner."
+        raise errors.PermissionDenied(detail)
+    return memberships[0].customer
+
+
+def access_scope(request: Request, *, scope: str) -> ServiceKey:
+    """Return the service key that calls, where it has the scope.
+
+    :raises PermissionDenied: for a user.
+    :raises InsufficientScope: for a service key without the scope.
+    """
+    service_key = identity_of(request).service_key
+    if service_key is None:
+        raise errors.PermissionDenied("Only a service key may do this.")
+    if scope not in service_key.scopes:
+        detail = f"This service key lacks the scope {scope}."
+        raise errors.InsufficientScope(detail, facts={"scope": scope})
+    return service_key
+
+
+def access_user(request: Request) -> User:
+    """Return the user that calls.
+
+    :raises PermissionDenied: for a service key.
+    """
+    user = identity_of(request).user
+    if user is None:
+        raise errors.PermissionDenied("Only a user may do this, not a service key.")
+    return user
+
+
+def identity_of(request: Request) -> Identity:
+    """Return who calls; nobody where the request carries no credential."""
+    return request.auth if isinstance(request.auth, Identity) else Identity()
+
+
+def actor_name(request: Request) -> str:
+    """Return the caller as a timeline names him."""
+    identity = identity_of(request)
+    if identity.service_key is not None:
+        return f"service key {identity.service_key.prefix}"
+    return f"user {identity.user.pk}" if identity.user else ""
+
+
+def _access_by_key(*, named: str | None) -> Customer:
+    if named is None:
+        raise _customer_required("A service key names the customer, by id or external key.")
+    customer = find_customer(named=named)
+    if customer is None:
+        raise errors.NotFound("There is no such customer.")
+    return customer
+
+
+def find_customer(*, named: str) -> Customer | None:
+    """Return the customer of an external key or else of an id."""
+    found = {each.external_key: each for each in Customer.objects.named(named)}
+    return found.get(named) or next(iter(found.values()), None)
+
+
+def _is(membership: Member, named: str) -> bool:
+    customer = membership.customer
+    return named in {str(customer.pk), customer.external_key}
+
+
+def _customer_required(detail: str) -> errors.Invalid:
+    return errors.Invalid.at("/customer", code="required", detail=detail)
+

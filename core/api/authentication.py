@@ -1,0 +1,137 @@
+"""Authenticate users by access token and backends by service key."""
+
+from dataclasses import dataclass
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.request import Request
+
+from core import clock, errors
+from core.api import problems, tokens
+from core.models import Member, ServiceKey, User
+from core.services import service_keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who calls: a user with its memberships, or a backend with its service key."""
+
+    user: User | None = None
+    memberships: tuple[Member, ...] = ()
+    service_key: ServiceKey | None = None
+
+
+class ServiceUser:
+    """Stand in for the user where a service key calls."""
+
+    is_authenticated = True
+    is_active = True
+    is_staff = False
+    pk = None
+
+
+class _HeaderAuthentication(BaseAuthentication):
+    """Read `Authorization: <keyword> <credential>`."""
+
+    keyword = ""
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature
+        """Return the challenge of a 401."""
+        return problems.CHALLENGE
+
+    def credential(self, request: Request) -> str | None:
+        """Return the credential under this class's keyword; None where it is another's turn."""
+        keyword, _, credential = get_authorization_header(request).partition(b" ")
+        if keyword.lower() != self.keyword.lower().encode():
+            return None
+        return credential.strip().decode("latin-1")
+
+
+class TokenAuthentication(_HeaderAuthentication):
+    """Accept a valid access token of an active user whose token version it carries."""
+
+    keyword = "Bearer"
+
+    def authenticate(self, request: Request) -> tuple[User, Identity] | None:
+        """Return the user and its memberships.
+
+        :raises Unauthenticated, TokenRevoked: as `authenticated_user` does.
+        """
+        credential = self.credential(request)
+        if credential is None:
+            return None
+        user, memberships = authenticated_user(credential)
+        return user, Identity(user=user, memberships=memberships)
+
+
+def authenticated_user(encoded: str) -> tuple[User, tuple[Member, ...]]:
+    """Return the user of an access token with its memberships, in one statement.
+
+    :raises Unauthenticated: for a token that is not valid, or a user gone or deactivated.
+    :raises TokenRevoked: for a token issued before the last revocation.
+    """
+    claims = tokens.read_access(encoded)
+    user, memberships = find_user(user_id=claims.user_id)
+    if user is None or not user.is_active:
+        raise errors.Unauthenticated("The token is not valid or has expired.")
+    if user.token_version != claims.token_version:
+        raise errors.TokenRevoked("The token was revoked; log in again.")
+    return user, memberships
+
+
+def find_user(*, user_id: int) -> tuple[User | None, tuple[Member, ...]]:
+    """Return the user with its memberships; a second statement only for one without any."""
+    members = tuple(
+        Member.objects.filter(user_id=user_id)
+        .select_related("user", "customer")
+        .order_by("customer_id")
+    )
+    if members:
+        return members[0].user, members
+    return User.objects.filter(pk=user_id).first(), ()
+
+
+class ServiceKeyAuthentication(_HeaderAuthentication):
+    """Accept `Authorization: Api-Key <prefix>.<secret>`."""
+
+    keyword = "Api-Key"
+
+    def authenticate(self, request: Request) -> tuple[ServiceUser, Identity] | None:
+        """Return the service key's identity.
+
+        :raises Unauthenticated: for a key that is not valid, expired or revoked.
+        """
+        credential = self.credential(request)
+        if credential is None:
+            return None
+        service_key = service_keys.authenticate(
+            credential=credential, clock=clock.process_clock()
+        )
+        return ServiceUser(), Identity(service_key=service_key)
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    """Describe access tokens in the schema."""
+
+    target_class = TokenAuthentication
+    name = "accessToken"
+
+    def get_security_definition(self, auto_schema: object) -> dict[str, str]:  # noqa: ARG002 - the library's signature
+        """Return the scheme."""
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+class ServiceKeyScheme(OpenApiAuthenticationExtension):
+    """Describe service keys in the schema."""
+
+    target_class = ServiceKeyAuthentication
+    name = "serviceKey"
+
+    def get_security_definition(self, auto_schema: object) -> dict[str, str]:  # noqa: ARG002 - the library's signature
+        """Return the scheme."""
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`Api-Key <prefix>.<secret>`, made in the admin.",
+        }

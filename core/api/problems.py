@@ -1,0 +1,183 @@
+"""Render every error as a problem document of RFC 9457, from one table.
+
+Source: RFC 9457; docs/errors has a page for each code.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import Resolver404, resolve
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+
+from core import db, errors
+from core.api import json
+from core.errors import Category, DomainError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+STATUS_BY_CATEGORY = {
+    Category.MALFORMED: 400,
+    Category.UNAUTHENTICATED: 401,
+    Category.PAYMENT_REQUIRED: 402,
+    Category.DENIED: 403,
+    Category.NOT_FOUND: 404,
+    Category.NOT_ALLOWED: 405,
+    Category.CONFLICT: 409,
+    Category.VERSION_CONFLICT: 412,
+    Category.TOO_LARGE: 413,
+    Category.UNSUPPORTED: 415,
+    Category.UNPROCESSABLE: 422,
+    Category.RATE_LIMITED: 429,
+    Category.INTERNAL: 500,
+    Category.UNAVAILABLE: 503,
+}
+CHALLENGE = 'Bearer realm="api", Api-Key realm="api"'
+logger = logging.getLogger(__name__)
+
+
+def document(error: DomainError, *, request_id: str) -> dict[str, object]:
+    """Return the members of the problem; the error's facts stand beside the standard ones."""
+    return {
+        "type": f"/docs/errors/{error.code}",
+        "title": error.title,
+        "status": STATUS_BY_CATEGORY[error.category],
+        "code": error.code,
+        "detail": error.detail,
+        "request_id": request_id,
+        **error.facts(),
+    }
+
+
+def headers(error: DomainError) -> dict[str, str]:
+    """Return the headers that the status demands."""
+    found: dict[str, str] = {}
+    if error.category is Category.UNAUTHENTICATED:
+        found["WWW-Authenticate"] = CHALLENGE
+    if error.category in {Category.UNAVAILABLE, Category.RATE_LIMITED} or isinstance(
+        error, errors.IdempotencyInProgress
+    ):
+        found["Retry-After"] = str(error.facts().get("retry_after_seconds", RETRY_AFTER_SECONDS))
+    if error.replayed:
+        found["Idempotent-Replayed"] = "true"
+    return found
+
+
+def render_exception(error: Exception, context: Mapping[str, Any]) -> Response:
+    """Return the problem of any exception in an API view; what is unknown is logged."""
+    request = context["request"]
+    known = translated(error)
+    if known is None:
+        known = internal(error, request_id=request_id(request))
+    response = Response(
+        document(known, request_id=request_id(request)),
+        status=STATUS_BY_CATEGORY[known.category],
+        headers=headers(known),
+        content_type=MEDIA_TYPE,
+    )
+    if isinstance(error, drf.MethodNotAllowed):
+        response["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
+
+
+def respond(error: DomainError, *, request: HttpRequest) -> HttpResponse:
+    """Return the problem of an error outside API views."""
+    body = json.JSONRenderer().render(document(error, request_id=request_id(request)))
+    return HttpResponse(
+        body,
+        status=STATUS_BY_CATEGORY[error.category],
+        content_type=MEDIA_TYPE,
+        headers=headers(error),
+    )
+
+
+def translated(error: Exception) -> DomainError | None:
+    """Return the domain's name of a framework's error; None for one that nobody expects."""
+    if isinstance(error, DomainError):
+        return error
+    for kind, translate in TRANSLATIONS.items():
+        if isinstance(error, kind):
+            return translate(error)
+    database_error = db.translated(error)
+    return database_error if isinstance(database_error, DomainError) else None
+
+
+def internal(error: BaseException, *, request_id: str) -> DomainError:
+    """Log a fault under the request id, and return what the caller may know of it."""
+    logger.error("request %s failed", request_id, exc_info=error)
+    return errors.Internal("The service failed; the fault is logged under the request id.")
+
+
+def request_id(request: object) -> str:
+    """Return the id of the request, as the answer's X-Request-Id shows it."""
+    return str(getattr(request, "request_id", ""))
+
+
+def _unauthenticated(_: Exception) -> DomainError:
+    return errors.Unauthenticated("Give a valid access token or service key.")
+
+
+def _throttled(error: Exception) -> DomainError:
+    wait = int(getattr(error, "wait", None) or RETRY_AFTER_SECONDS)
+    return errors.RateLimited(
+        f"Try again in {wait} seconds.", facts={"retry_after_seconds": wait}
+    )
+
+
+TRANSLATIONS = {
+    drf.NotAuthenticated: _unauthenticated,
+    drf.AuthenticationFailed: _unauthenticated,
+    drf.PermissionDenied: lambda _: errors.PermissionDenied("You may not do this."),
+    PermissionDenied: lambda _: errors.PermissionDenied("You may not do this."),
+    drf.NotFound: lambda _: errors.NotFound("There is no such thing."),
+    Http404: lambda _: errors.NotFound("There is no such thing."),
+    drf.MethodNotAllowed: lambda error: errors.MethodNotAllowed(str(error)),
+    drf.UnsupportedMediaType: lambda _: errors.UnsupportedMediaType(
+        "Send the body as application/json."
+    ),
+    drf.ParseError: lambda error: errors.Malformed(str(error)),
+    drf.Throttled: _throttled,
+    RequestDataTooBig: lambda _: errors.PayloadTooLarge("The body is too large."),
+    SuspiciousOperation: lambda _: errors.Malformed("The request cannot be read."),
+}
+
+
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a request that Django itself refuses."""
+    return respond(translated(exception) or errors.Malformed("Bad request."), request=request)
+
+
+def handler403(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - Django's signature
+    """Answer what Django itself forbids."""
+    return respond(errors.PermissionDenied("You may not do this."), request=request)
+
+
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 - Django's signature
+    """Answer an unknown address; one that lacks its slash is told the right one."""
+    detail = "There is nothing at this address."
+    if not request.path.endswith("/") and _resolves(f"{request.path}/"):
+        detail = f"There is nothing at this address; the right one is {request.path}/."
+    return respond(errors.NotFound(detail), request=request)
+
+
+def handler500(request: HttpRequest) -> HttpResponse:
+    """Answer a fault outside API views; Django has logged it."""
+    return respond(errors.Internal("The service failed."), request=request)
+
+
+def refuse_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form without a valid CSRF token."""
+    detail = f"The form's token is missing or wrong: {re.sub(r'[^ -~]', '', reason)}"
+    return respond(errors.PermissionDenied(detail), request=request)
+
+
+def _resolves(path: str) -> bool:
+    try:
+        resolve(path)
+    except Resolver404:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""Define what metering may refuse, and the codes of recorded denials."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from core.errors import Category, DomainError
+
+
+class UsageDenied(DomainError):
+    """Refuse usage; the decision is recorded and replayed under its key."""
+
+    category = Category.DENIED
+
+
+class UsageLimitReached(UsageDenied):
+    """Refuse units that would exceed the limit of the usage period."""
+
+    code = "usage_limit_reached"
+    title = "The usage limit is reached"
+    example_detail = "1 api_calls requested, 0 of 100 left."
+    example_facts: ClassVar[Mapping[str, object]] = {
+        "feature": "api_calls",
+        "requested": 1,
+        "limit": 100,
+        "used": 100,
+        "held": 0,
+        "remaining": 0,
+        "resets_at": "2026-12-01T00:00:00Z",
+        "upgrade": [{"plan": "basic", "limit": 500}, {"plan": "pro", "limit": 1000}],
+    }
+
+
+class FeatureNotInPlan(UsageDenied):
+    """Refuse a feature that the plan in force does not grant."""
+
+    code = "feature_not_in_plan"
+    title = "The plan does not include the feature"
+
+
+class NoActiveSubscription(UsageDenied):
+    """Refuse a customer on whom neither a subscription nor a default plan is in force."""
+
+    code = "no_active_subscription"
+    title = "There is no active subscription"
+
+
+class SubscriptionPaused(UsageDenied):
+    """Refuse usage while the subscription is paused."""
+
+    code = "subscription_paused"
+    title = "The subscription is paused"
+
+
+class PastDueBlocked(UsageDenied):
+    """Refuse usage because payment failed and the grace is over."""
+
+    code = "past_due_blocked"
+    title = "The subscription is unpaid and its grace is over"
+
+
+class PaymentRequired(DomainError):
+    """Refuse usage until the first payment; not recorded, since a payment mends it."""
+
+    code = "payment_required"
+    title = "The subscription awaits its first payment"
+    category = Category.PAYMENT_REQUIRED
+
+
+class FeatureNotMetered(DomainError):
+    """Refuse to count a feature that is a switch or a value."""
+
+    code = "feature_not_metered"
+    title = "The feature is not metered"
+    category = Category.UNPROCESSABLE
+
+
+DENIALS: dict[str, type[UsageDenied]] = {
+    denial.code: denial
+    for denial in (
+        UsageLimitReached,
+        FeatureNotInPlan,
+        NoActiveSubscription,
+        SubscriptionPaused,
+        PastDueBlocked,
+    )
+}

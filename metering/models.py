@@ -1,0 +1,134 @@
+"""Store the balance of each usage period and the append-only usage ledger."""
+
+from datetime import datetime
+
+from django.db import models
+from django.db.models import F, Q
+from uuid_utils.compat import uuid7
+
+from core.models import Customer
+from subscriptions.models import Entitlement, Feature
+
+
+class BalanceQuerySet(models.QuerySet["Balance"]):
+    """Filter balances."""
+
+    def open_after(self, instant: datetime) -> "BalanceQuerySet":
+        """Keep the rows that decide, and those whose period ends after the instant."""
+        return self.filter(
+            Q(is_current=True) | Q(period_ends_at__isnull=True) | Q(period_ends_at__gt=instant)
+        )
+
+
+class Balance(models.Model):
+    """Used and held units of one customer, feature and period: the row that decides.
+
+    Exactly one row per (customer, feature, scope) is current, and only it decides.
+    Counters are written relatively; what is derived (limit, ceiling, mode, `valid_until`,
+    `denial_code`) is written absolutely, under the customer's lock.
+    Source: docs/adr/0004-counters.md.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    customer = models.ForeignKey(
+        Customer, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    feature = models.ForeignKey(
+        Feature, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    scope = models.CharField(max_length=255, default="", blank=True)
+    period_starts_at = models.DateTimeField()
+    period_ends_at = models.DateTimeField(null=True, help_text="Exclusive; empty means never.")
+    generation = models.PositiveIntegerField(default=0)
+    is_current = models.BooleanField(default=True)
+    mode = models.CharField(max_length=16, choices=Entitlement.Mode)
+    limit_units = models.PositiveBigIntegerField(null=True, help_text="Empty means unlimited.")
+    overage_cap_units = models.PositiveBigIntegerField(null=True)
+    ceiling_units = models.PositiveBigIntegerField(
+        null=True, help_text="What used + held may never exceed; empty where nothing bounds it."
+    )
+    used_units = models.PositiveBigIntegerField(default=0)
+    held_units = models.PositiveBigIntegerField(default=0)
+    denial_code = models.CharField(max_length=64, blank=True, default="")
+    valid_until = models.DateTimeField(
+        null=True, help_text="The next instant at which what is derived may change by itself."
+    )
+    decided_at = models.DateTimeField(help_text="The instant of the last decision on this row.")
+
+    objects = BalanceQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["customer", "feature", "scope", "period_starts_at", "generation"],
+                name="balance_unique",
+            ),
+            models.UniqueConstraint(
+                fields=["customer", "feature", "scope"],
+                condition=Q(is_current=True),
+                name="balance_one_current",
+            ),
+            models.CheckConstraint(
+                condition=Q(ceiling_units__isnull=True)
+                | Q(ceiling_units__gte=F("used_units") + F("held_units")),
+                name="balance_within_ceiling",
+            ),
+            models.CheckConstraint(
+                condition=Q(period_ends_at__isnull=True)
+                | Q(period_ends_at__gt=F("period_starts_at")),
+                name="balance_period_ordered",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.customer_id} {self.feature_id} from {self.period_starts_at}"
+
+
+class UsageEntry(models.Model):
+    """One line of the usage ledger: what was decided, with the figures that the answer showed.
+
+    Append-only: the database refuses to change a row, and to delete one with an effect.
+    The unique (customer, key, item) is the claim of the idempotency key; item 0 carries the
+    fingerprint. Entries of steps have no key.
+    """
+
+    class Kind(models.TextChoices):
+        CONSUME = "consume"
+        DENIED = "denied"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    operation_id = models.UUIDField()
+    customer = models.ForeignKey(
+        Customer, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    key = models.CharField(max_length=255, null=True)
+    item = models.PositiveSmallIntegerField(default=0)
+    fingerprint = models.CharField(max_length=64, blank=True, default="")
+    kind = models.CharField(max_length=16, choices=Kind)
+    feature = models.ForeignKey(
+        Feature, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    balance = models.ForeignKey(
+        Balance, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    units = models.PositiveBigIntegerField()
+    used_units = models.PositiveBigIntegerField(help_text="Used after this entry.")
+    held_units = models.PositiveBigIntegerField(help_text="Held after this entry.")
+    limit_units = models.PositiveBigIntegerField(null=True, help_text="Empty means unlimited.")
+    period_starts_at = models.DateTimeField(null=True)
+    period_ends_at = models.DateTimeField(null=True)
+    consumed_at = models.DateTimeField()
+    metadata = models.JSONField(default=dict)
+    denial = models.JSONField(null=True, help_text="Code, detail and facts of a refusal.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["customer", "key", "item"], name="usage_entry_claim"),
+        ]
+        indexes = [
+            models.Index(fields=["customer", "-id"], name="usage_entry_by_customer"),
+            models.Index(fields=["balance"], name="usage_entry_by_balance"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.units} of {self.feature_id} by {self.customer_id}"

@@ -1,0 +1,63 @@
+"""Describe a denial once, so that its record, its answer and its replay are the same."""
+
+from core import clock as clocks
+from metering import errors
+from metering.models import Balance, UsageEntry
+from metering.services import decision
+from metering.services.decision import Denied
+from subscriptions import selectors as subscription_selectors
+
+DETAILS = {
+    errors.FeatureNotInPlan.code: "The plan in force does not include {feature}.",
+    errors.NoActiveSubscription.code: "No subscription and no default plan grants {feature}.",
+    errors.SubscriptionPaused.code: "The subscription is paused; {feature} resumes with it.",
+    errors.PastDueBlocked.code: "A payment is overdue and its grace is over: {feature} waits for it.",
+}
+
+
+def describe(denied: Denied, *, request_id: str) -> dict[str, object]:
+    """Return code, detail and facts of a denial, JSON-ready, as its entry keeps them.
+
+    :raises PaymentRequired: where a first payment is awaited: that denial is not recorded.
+    """
+    key = denied.item.feature_key
+    if denied.code == errors.PaymentRequired.code:
+        detail = f"The subscription awaits its first payment; {key} follows it."
+        raise errors.PaymentRequired(detail, facts={"feature": key})
+    facts: dict[str, object] = {"feature": key, "requested": denied.item.units}
+    detail = DETAILS.get(denied.code, "").format(feature=key)
+    if denied.code == errors.UsageLimitReached.code and denied.balance is not None:
+        facts |= limit_facts(denied.balance)
+        detail = (
+            f"{denied.item.units} {key} requested, {facts['remaining']} of {facts['limit']} left."
+        )
+    if request_id:
+        facts["request_id"] = request_id
+    return {"code": denied.code, "detail": detail, "facts": facts}
+
+
+def limit_facts(row: Balance) -> dict[str, object]:
+    """Return the figures of a reached limit and the plans that would raise it."""
+    remaining = decision.remaining_units(
+        limit_units=row.limit_units, used_units=row.used_units, held_units=row.held_units
+    )
+    upgrades = subscription_selectors.list_upgrades(
+        feature_id=row.feature_id, above_units=row.limit_units
+    )
+    return {
+        "limit": row.limit_units,
+        "used": row.used_units,
+        "held": row.held_units,
+        "remaining": remaining,
+        "resets_at": clocks.rfc3339(row.period_ends_at) if row.period_ends_at else None,
+        "upgrade": [{"plan": each.plan_key, "limit": each.limit_units} for each in upgrades],
+    }
+
+
+def recorded(entry: UsageEntry, *, replayed: bool) -> errors.UsageDenied:
+    """Return the refusal that a denied entry records."""
+    if entry.denial is None:
+        msg = f"entry {entry.pk} records no denial"
+        raise AssertionError(msg)
+    denial = errors.DENIALS[entry.denial["code"]]
+    return denial(entry.denial["detail"], facts=entry.denial["facts"], replayed=replayed)

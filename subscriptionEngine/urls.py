@@ -1,0 +1,26 @@
+"""Route every address of the engine."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView
+
+from core.api import health, pages
+
+handler400 = "core.api.problems.handler400"
+handler403 = "core.api.problems.handler403"
+handler404 = "core.api.problems.handler404"
+handler500 = "core.api.problems.handler500"
+
+urlpatterns = [
+    path("", pages.welcome, name="welcome"),
+    path("livez", health.livez, name="livez"),
+    path("readyz", health.readyz, name="readyz"),
+    path("docs/errors/<slug:code>", pages.error_page, name="error-page"),
+    path("admin/", admin.site.urls),
+    path("api/", include("core.api.urls")),
+    path("api/", include("subscriptions.api.urls")),
+    path("api/", include("metering.api.urls")),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", pages.SwaggerView.as_view(), name="docs"),
+    path("api/redoc/", SpectacularRedocView.as_view(), name="redoc"),
+]

@@ -1,0 +1,329 @@
+"""Store the catalog, with its immutable versions, and the subscriptions of customers."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from uuid_utils.compat import uuid7
+
+from core.models import Customer
+from core.periods import Interval
+
+KEY_LENGTH_MAX = 100
+UNITS_MAX = 2**63 - 1
+
+
+class PlanGroup(models.Model):
+    """A set of plans of which a customer has one at a time."""
+
+    key = models.SlugField(max_length=KEY_LENGTH_MAX, unique=True)
+    name = models.CharField(max_length=255)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Feature(models.Model):
+    """What a plan may grant: a switch, a value, or units that are counted."""
+
+    class Type(models.TextChoices):
+        BOOLEAN = "boolean"
+        STATIC = "static"
+        METERED = "metered"
+
+    key = models.SlugField(max_length=KEY_LENGTH_MAX, unique=True)
+    name = models.CharField(max_length=255)
+    description = models.TextField(blank=True)
+    type = models.CharField(max_length=16, choices=Type)
+    unit = models.CharField(max_length=64, blank=True, help_text="What one unit is, e.g. call.")
+    plan_group = models.ForeignKey(
+        PlanGroup,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="features",
+        help_text="The one group whose plans grant a metered feature.",
+    )
+    archived_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(type="metered") | Q(plan_group__isnull=False),
+                name="feature_metered_has_group",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Plan(models.Model):
+    """What a customer chooses; its content stands in versions."""
+
+    key = models.SlugField(max_length=KEY_LENGTH_MAX, unique=True)
+    name = models.CharField(max_length=255)
+    description = models.TextField(blank=True)
+    plan_group = models.ForeignKey(PlanGroup, on_delete=models.PROTECT, related_name="plans")
+    rank = models.PositiveIntegerField(default=0, help_text="A higher rank is an upgrade.")
+    is_public = models.BooleanField(default=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class PlanVersion(models.Model):
+    """One immutable edition of a plan; only a draft may be edited."""
+
+    class Status(models.TextChoices):
+        DRAFT = "draft"
+        PUBLISHED = "published"
+        ARCHIVED = "archived"
+
+    class TrialEndPolicy(models.TextChoices):
+        CANCEL = "cancel"
+        PAUSE = "pause"
+        CREATE_INVOICE = "create_invoice"
+
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    status = models.CharField(max_length=16, choices=Status, default=Status.DRAFT)
+    trial_days = models.PositiveIntegerField(default=0)
+    trial_end_policy = models.CharField(
+        max_length=16, choices=TrialEndPolicy, default=TrialEndPolicy.CANCEL
+    )
+    grace_seconds = models.PositiveIntegerField(default=604_800)
+    created_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["plan", "number"], name="plan_version_unique"),
+            models.UniqueConstraint(
+                fields=["plan"], condition=Q(status="draft"), name="plan_version_one_draft"
+            ),
+            models.UniqueConstraint(
+                fields=["plan"], condition=Q(status="published"), name="plan_version_one_published"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="draft") | Q(published_at__isnull=False),
+                name="plan_version_published_has_instant",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan_id} v{self.number}"
+
+
+class Price(models.Model):
+    """What a plan version costs per interval, in minor units of a currency; 0 is free."""
+
+    class Model(models.TextChoices):
+        FLAT = "flat"
+        PER_UNIT = "per_unit"
+
+    plan_version = models.ForeignKey(PlanVersion, on_delete=models.CASCADE, related_name="prices")
+    key = models.SlugField(max_length=KEY_LENGTH_MAX)
+    currency = models.CharField(max_length=3)
+    unit_amount_minor = models.PositiveBigIntegerField()
+    interval = models.CharField(
+        max_length=16,
+        choices=[(interval.value, interval.value) for interval in Interval],
+        default=Interval.MONTH,
+    )
+    interval_count = models.PositiveSmallIntegerField(default=1)
+    model = models.CharField(max_length=16, choices=Model, default=Model.FLAT)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["plan_version", "key"], name="price_key_unique"),
+            models.CheckConstraint(
+                condition=Q(interval_count__gte=1), name="price_interval_count_positive"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.unit_amount_minor} {self.currency}"
+
+
+class Entitlement(models.Model):
+    """What a plan version grants of one feature."""
+
+    class Mode(models.TextChoices):
+        HARD = "hard"
+        SOFT = "soft"
+        CAPPED = "capped"
+
+    plan_version = models.ForeignKey(
+        PlanVersion, on_delete=models.CASCADE, related_name="entitlements"
+    )
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="entitlements")
+    enabled = models.BooleanField(default=True)
+    value = models.JSONField(null=True, blank=True, help_text="The value of a static feature.")
+    limit_units = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Units per usage period; empty means unlimited."
+    )
+    per_quantity = models.BooleanField(
+        default=False, help_text="The limit is multiplied by the subscription's quantity."
+    )
+    mode = models.CharField(max_length=16, choices=Mode, default=Mode.HARD)
+    overage_cap_units = models.PositiveBigIntegerField(null=True, blank=True)
+    reset_interval = models.CharField(
+        max_length=16,
+        choices=[
+            *((interval.value, interval.value) for interval in Interval),
+            ("billing_period", "billing_period"),
+        ],
+        default=Interval.MONTH,
+    )
+    reset_count = models.PositiveSmallIntegerField(default=1)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["plan_version", "feature"], name="entitlement_feature_unique"
+            ),
+            models.CheckConstraint(
+                condition=Q(reset_count__gte=1), name="entitlement_reset_count_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(limit_units__isnull=True) | Q(limit_units__lte=UNITS_MAX // 2),
+                name="entitlement_limit_bounded",
+            ),
+            models.CheckConstraint(
+                condition=Q(mode="capped", overage_cap_units__isnull=False)
+                | (~Q(mode="capped") & Q(overage_cap_units__isnull=True)),
+                name="entitlement_cap_with_mode",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan_version_id} {self.feature_id}"
+
+
+class CatalogRevision(models.Model):
+    """The one counter that publishing raises; caches of the public catalog stand under it."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    number = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="catalog_revision_one_row"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+
+class Subscription(models.Model):
+    """A customer's subscription to one plan version; its status in effect is a pure function.
+
+    Source: domain.md rules are in `subscriptions.status`.
+    """
+
+    class Status(models.TextChoices):
+        SCHEDULED = "scheduled"
+        INCOMPLETE = "incomplete"
+        TRIALING = "trialing"
+        ACTIVE = "active"
+        PAST_DUE = "past_due"
+        UNPAID = "unpaid"
+        PAUSED = "paused"
+        CANCELED = "canceled"
+        EXPIRED = "expired"
+
+    SLOT_STATUSES: ClassVar[tuple[str, ...]] = (
+        Status.TRIALING,
+        Status.ACTIVE,
+        Status.PAST_DUE,
+        Status.UNPAID,
+        Status.PAUSED,
+    )
+    FINAL_STATUSES: ClassVar[tuple[str, ...]] = (Status.CANCELED, Status.EXPIRED)
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="+")
+    plan_version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="+")
+    price = models.ForeignKey(
+        Price, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    plan_group = models.ForeignKey(PlanGroup, on_delete=models.PROTECT, related_name="+")
+    quantity = models.PositiveIntegerField(default=1)
+    status = models.CharField(max_length=16, choices=Status)
+    anchor_at = models.DateTimeField(help_text="Every period is counted from this instant.")
+    time_zone = models.CharField(max_length=63, default="UTC")
+    created_at = models.DateTimeField()
+    start_at = models.DateTimeField()
+    requires_payment = models.BooleanField(default=False)
+    incomplete_expires_at = models.DateTimeField(null=True, blank=True)
+    trial_ends_at = models.DateTimeField(null=True, blank=True)
+    trial_end_policy = models.CharField(
+        max_length=16,
+        choices=PlanVersion.TrialEndPolicy,
+        default=PlanVersion.TrialEndPolicy.CANCEL,
+    )
+    has_payment_method = models.BooleanField(default=False)
+    grace_seconds = models.PositiveIntegerField(default=604_800)
+    grace_until = models.DateTimeField(null=True, blank=True)
+    cancel_at = models.DateTimeField(null=True, blank=True)
+    end_at = models.DateTimeField(null=True, blank=True)
+    paused_at = models.DateTimeField(null=True, blank=True)
+    resume_at = models.DateTimeField(null=True, blank=True)
+    change_at = models.DateTimeField(null=True, blank=True)
+    change_to = models.ForeignKey(
+        PlanVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["customer", "plan_group"],
+                condition=Q(status__in=["trialing", "active", "past_due", "unpaid", "paused"]),
+                name="subscription_one_live",
+            ),
+            models.UniqueConstraint(
+                fields=["customer", "plan_group"],
+                condition=Q(status="incomplete"),
+                name="subscription_one_incomplete",
+            ),
+            models.CheckConstraint(
+                condition=Q(quantity__gte=1), name="subscription_quantity_positive"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["customer", "plan_group"], name="subscription_by_customer"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.status})"
+
+
+class TimelineEntry(models.Model):
+    """One transition of a subscription; append-only."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="+")
+    subscription = models.ForeignKey(
+        Subscription, on_delete=models.PROTECT, related_name="timeline"
+    )
+    at = models.DateTimeField()
+    from_status = models.CharField(max_length=16, blank=True)
+    to_status = models.CharField(max_length=16)
+    event = models.CharField(max_length=64)
+    actor = models.CharField(max_length=150, blank=True)
+    reason = models.CharField(max_length=255, blank=True)
+    request_id = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["customer", "at", "id"], name="timeline_by_customer"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.at} {self.from_status} → {self.to_status}"

@@ -1,0 +1,211 @@
+"""Read the catalog and subscriptions; nothing here writes or locks."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import F, Q
+
+from core.models import Customer
+from subscriptions.models import Entitlement, Feature, Plan, PlanVersion, Subscription
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntitlementFacts:
+    """What one plan version grants of one feature; `limit_units` None means unlimited."""
+
+    feature_id: int
+    feature_key: str
+    feature_type: str
+    enabled: bool
+    value: object
+    limit_units: int | None
+    per_quantity: bool
+    mode: str
+    overage_cap_units: int | None
+    reset_interval: str
+    reset_count: int
+
+
+ENTITLEMENT_PATHS = {
+    each.name: each.name.replace("feature_key", "feature__key").replace(
+        "feature_type", "feature__type"
+    )
+    for each in fields(EntitlementFacts)
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionFacts:
+    """One plan version with its plan and all that it grants, by feature key."""
+
+    id: int
+    number: int
+    status: str
+    published_at: datetime | None
+    plan_key: str
+    plan_name: str
+    plan_group_id: int
+    plan_group_key: str
+    entitlements: dict[str, EntitlementFacts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomerFacts:
+    """All that decides a customer's entitlements: subscriptions not final, and their versions.
+
+    `default_versions` are the published and archived versions of the default plan, newest first.
+    """
+
+    customer: Customer
+    subscriptions: tuple[Subscription, ...]
+    versions: dict[int, VersionFacts]
+    default_versions: tuple[VersionFacts, ...]
+
+
+def get_customer_facts(*, customer: Customer) -> CustomerFacts:
+    """Return what decides the customer's entitlements, in two statements.
+
+    Where the caller decides, it holds the customer's lock, took `customer` from it, and calls
+    this afterwards; where it only shows, a read without locks is enough.
+    """
+    subscriptions = tuple(
+        Subscription.objects.filter(customer=customer)
+        .exclude(status__in=Subscription.FINAL_STATUSES)
+        .select_related("price")
+        .order_by("id")
+    )
+    wanted = {row.plan_version_id for row in subscriptions}
+    wanted |= {row.change_to_id for row in subscriptions if row.change_to_id is not None}
+    default_plan_key = settings.ENGINE.default_plan_key
+    versions = _list_versions(wanted=wanted, default_plan_key=default_plan_key)
+    defaults = [
+        version
+        for version in versions.values()
+        if version.plan_key == default_plan_key and version.published_at is not None
+    ]
+    return CustomerFacts(
+        customer=customer,
+        subscriptions=subscriptions,
+        versions=versions,
+        default_versions=tuple(sorted(defaults, key=lambda each: each.number, reverse=True)),
+    )
+
+
+def _list_versions(*, wanted: set[int], default_plan_key: str) -> dict[int, VersionFacts]:
+    """Return the versions with all that they grant, in one statement."""
+    rows = (
+        PlanVersion.objects.filter(
+            Q(pk__in=wanted) | Q(plan__key=default_plan_key, published_at__isnull=False)
+        )
+        .order_by("id")
+        .values(
+            "id",
+            "number",
+            "status",
+            "published_at",
+            plan_key=F("plan__key"),
+            plan_name=F("plan__name"),
+            plan_group_id=F("plan__plan_group_id"),
+            plan_group_key=F("plan__plan_group__key"),
+            **{name: F(f"entitlements__{path}") for name, path in ENTITLEMENT_PATHS.items()},
+        )
+    )
+    versions: dict[int, VersionFacts] = {}
+    for row in rows:
+        granted = {name: row.pop(name) for name in ENTITLEMENT_PATHS}
+        version = versions.setdefault(row["id"], VersionFacts(**row, entitlements={}))
+        if granted["feature_id"] is not None:
+            version.entitlements[granted["feature_key"]] = EntitlementFacts(**granted)
+    return versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade:
+    """A plan on offer that grants more of a feature; `limit_units` None means unlimited."""
+
+    plan_key: str
+    limit_units: int | None
+
+
+def list_upgrades(*, feature_id: int, above_units: int | None) -> list[Upgrade]:
+    """Return the plans on offer whose limit lies above, lowest rank first; none above unlimited."""
+    if above_units is None:
+        return []
+    offered = Entitlement.objects.filter(
+        Q(limit_units__gt=above_units) | Q(limit_units__isnull=True),
+        feature_id=feature_id,
+        enabled=True,
+        plan_version__status=PlanVersion.Status.PUBLISHED,
+        plan_version__plan__archived_at__isnull=True,
+        plan_version__plan__is_public=True,
+    ).order_by("plan_version__plan__rank", "plan_version__plan__key")
+    return [
+        Upgrade(plan_key=plan_key, limit_units=limit_units)
+        for plan_key, limit_units in offered.values_list("plan_version__plan__key", "limit_units")
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureFacts:
+    """What never changes about a feature."""
+
+    id: int
+    key: str
+    type: str
+    plan_group_id: int | None
+
+
+def facts_of(feature: Feature) -> FeatureFacts:
+    """Return what never changes about the feature."""
+    return FeatureFacts(
+        id=feature.id, key=feature.key, type=feature.type, plan_group_id=feature.plan_group_id
+    )
+
+
+_features_by_key: dict[str, FeatureFacts] = {}
+
+
+def find_features(*, keys: Collection[str]) -> dict[str, FeatureFacts]:
+    """Return the features that exist among the keys; immutable, so each is read once a process."""
+    unknown = set(keys) - _features_by_key.keys()
+    if unknown:
+        rows = Feature.objects.filter(key__in=unknown)
+        _features_by_key.update({row.key: facts_of(row) for row in rows})
+    return {key: _features_by_key[key] for key in keys if key in _features_by_key}
+
+
+def forget_features() -> None:
+    """Empty this process's copy of the features; for tests that undo what they created."""
+    _features_by_key.clear()
+
+
+def find_offered_version(*, plan_key: str) -> PlanVersion | None:
+    """Return the published version of a plan on offer; None where there is none."""
+    return (
+        PlanVersion.objects.filter(
+            plan__key=plan_key,
+            plan__archived_at__isnull=True,
+            plan__is_public=True,
+            status=PlanVersion.Status.PUBLISHED,
+        )
+        .select_related("plan__plan_group")
+        .first()
+    )
+
+
+def has_plan(*, key: str) -> bool:
+    """Tell whether a plan has the key."""
+    return Plan.objects.filter(key=key).exists()
+
+
+def is_trial_open(*, customer: Customer, plan_version: PlanVersion) -> bool:
+    """Tell whether the version offers a trial and the customer took none in its plan group."""
+    return plan_version.trial_days > 0 and not (
+        Subscription.objects.filter(
+            customer=customer,
+            plan_group=plan_version.plan.plan_group_id,
+            trial_ends_at__isnull=False,
+        ).exists()
+    )
