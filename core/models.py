@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID
 
+import orjson
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models
@@ -24,6 +25,18 @@ SCOPES = (
     "customers:read",
     "customers:write",
 )
+
+
+class DocumentField(models.TextField):  # type: ignore[type-arg] # its values are documents, not text
+    """Keep a JSON document to the byte: a replay answers what the first request answered."""
+
+    def from_db_value(self, value: str | None, *_: object) -> object:
+        """Return the document."""
+        return None if value is None else orjson.loads(value)
+
+    def get_prep_value(self, value: object) -> str | None:
+        """Return the text to store."""
+        return None if value is None else orjson.dumps(value).decode()
 
 
 class User(AbstractUser):
@@ -139,7 +152,7 @@ class IdempotencyRecord(models.Model):
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64)
     status = models.PositiveSmallIntegerField()
-    body = models.JSONField()
+    body = DocumentField()
     created_at = models.DateTimeField()
 
     class Meta:

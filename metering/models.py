@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from uuid_utils.compat import uuid7
 
-from core.models import Customer
+from core.models import Customer, DocumentField
 from subscriptions.models import Entitlement, Feature
 
 
@@ -118,8 +118,8 @@ class UsageEntry(models.Model):
     period_starts_at = models.DateTimeField(null=True)
     period_ends_at = models.DateTimeField(null=True)
     consumed_at = models.DateTimeField()
-    metadata = models.JSONField(default=dict)
-    denial = models.JSONField(null=True, help_text="Code, detail and facts of a refusal.")
+    metadata = DocumentField(default=dict)
+    denial = DocumentField(null=True, help_text="Code, detail and facts of a refusal.")
 
     class Meta:
         constraints = [

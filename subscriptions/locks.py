@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from core import db
-from subscriptions.models import Plan, PlanVersion, Subscription
+from subscriptions.models import Plan, PlanGroup, PlanVersion, Subscription
 
 
 def lock_subscriptions(*, customer_id: UUID) -> list[Subscription]:
@@ -15,6 +15,15 @@ def lock_subscriptions(*, customer_id: UUID) -> list[Subscription]:
         .order_by("id")
         .select_for_update(no_key=True, of=("self",))
     )
+
+
+def lock_plan_group(*, plan_group_id: int) -> PlanGroup:
+    """Lock one plan group, and with it the publishing of its plans.
+
+    :raises PlanGroup.DoesNotExist: where there is none.
+    """
+    db.note_lock(rank=db.LockRank.ROW, key=f"plan group {plan_group_id:020}")
+    return PlanGroup.objects.select_for_update(no_key=True, of=("self",)).get(pk=plan_group_id)
 
 
 def lock_plan(*, plan_id: int) -> Plan:

@@ -5,10 +5,20 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import F, Prefetch, Q, QuerySet
 
 from core.models import Customer
-from subscriptions.models import Entitlement, Feature, Plan, PlanVersion, Subscription
+from subscriptions import errors, status
+from subscriptions.models import (
+    CatalogRevision,
+    Entitlement,
+    Feature,
+    Plan,
+    PlanVersion,
+    Price,
+    Subscription,
+    TimelineEntry,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +186,17 @@ def find_features(*, keys: Collection[str]) -> dict[str, FeatureFacts]:
     return {key: _features_by_key[key] for key in keys if key in _features_by_key}
 
 
+def get_feature(*, key: str) -> FeatureFacts:
+    """Return the feature of the key.
+
+    :raises FeatureUnknown: where there is none.
+    """
+    found = find_features(keys=[key]) if key.isprintable() else {}
+    if key not in found:
+        raise errors.FeatureUnknown.named(key)
+    return found[key]
+
+
 def forget_features() -> None:
     """Empty this process's copy of the features; for tests that undo what they created."""
     _features_by_key.clear()
@@ -208,4 +229,98 @@ def is_trial_open(*, customer: Customer, plan_version: PlanVersion) -> bool:
             plan_group=plan_version.plan.plan_group_id,
             trial_ends_at__isnull=False,
         ).exists()
+    )
+
+
+def get_catalog_revision() -> int:
+    """Return the number that every publication raises."""
+    return CatalogRevision.objects.filter(pk=1).values_list("number", flat=True).first() or 0
+
+
+def list_offered_versions() -> list[PlanVersion]:
+    """Return the published versions of the plans on offer, with all content, by rank."""
+    return list(
+        PlanVersion.objects.filter(
+            status=PlanVersion.Status.PUBLISHED,
+            plan__archived_at__isnull=True,
+            plan__is_public=True,
+        )
+        .select_related("plan__plan_group")
+        .prefetch_related(
+            Prefetch("prices", Price.objects.order_by("id")),
+            Prefetch(
+                "entitlements",
+                Entitlement.objects.select_related("feature").order_by("feature__key"),
+            ),
+        )
+        .order_by("plan__plan_group__key", "plan__rank", "plan__key")
+    )
+
+
+def list_features() -> QuerySet[Feature]:
+    """Return the features that are not archived, by key."""
+    return Feature.objects.filter(archived_at__isnull=True).order_by("key")
+
+
+def list_subscriptions(*, customer: Customer) -> QuerySet[Subscription]:
+    """Return all subscriptions of the customer."""
+    return Subscription.objects.filter(customer=customer).select_related(
+        "plan_version__plan", "price"
+    )
+
+
+def list_timeline(*, customer: Customer) -> QuerySet[TimelineEntry]:
+    """Return every transition of the customer's subscriptions."""
+    return TimelineEntry.objects.filter(customer=customer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eligibility:
+    """What a customer may do with a plan on offer, when it takes effect, and whether on trial."""
+
+    action: str
+    effective: str
+    trial: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holdings:
+    """What a customer holds that decides his eligibility, by plan group key."""
+
+    live: dict[str, Plan]
+    tried: frozenset[str]
+
+    def eligibility(
+        self, *, plan_key: str, group_key: str, rank: int, trial_days: int
+    ) -> Eligibility:
+        """Return what the customer may do with a plan on offer."""
+        current = self.live.get(group_key)
+        if current is None:
+            is_default = plan_key == settings.ENGINE.default_plan_key
+            return Eligibility(
+                action="current" if is_default else "subscribe",
+                effective="now",
+                trial=trial_days > 0 and group_key not in self.tried,
+            )
+        if plan_key == current.key:
+            return Eligibility(action="current", effective="now", trial=False)
+        if rank > current.rank:
+            return Eligibility(action="upgrade", effective="now", trial=False)
+        return Eligibility(action="downgrade", effective="period_end", trial=False)
+
+
+def get_holdings(*, customer: Customer, at: datetime) -> Holdings:
+    """Return what the customer holds at the instant, in one statement."""
+    rows = list(
+        Subscription.objects.filter(customer=customer).select_related(
+            "plan_group", "plan_version__plan"
+        )
+    )
+    return Holdings(
+        live={
+            row.plan_group.key: row.plan_version.plan
+            for row in rows
+            if status.standing(row, at=at).status in Subscription.SLOT_STATUSES
+        },
+        tried=frozenset(row.plan_group.key for row in rows if row.trial_ends_at is not None),
     )

@@ -1,5 +1,20 @@
-"""Route the catalog and subscriptions."""
+"""Route usage, entitlements and what shows limits and usage."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from metering.api import overview, views
+
+urlpatterns = [
+    path("subscriptions/", overview.SubscriptionsView.as_view(), name="subscriptions"),
+    path("subscriptions/me/", overview.OwnSubscriptionView.as_view(), name="own-subscription"),
+    path("entitlements/", overview.EntitlementsView.as_view(), name="entitlements"),
+    path(
+        "entitlements/<str:feature>/", overview.EntitlementView.as_view(), name="entitlement"
+    ),
+    path(
+        "entitlements/<str:feature>/explain/", overview.ExplainView.as_view(), name="explain"
+    ),
+    path("usage/check/", views.CheckView.as_view(), name="usage-check"),
+    path("usage/consume/", views.ConsumeView.as_view(), name="usage-consume"),
+    path("usage/entries/", views.EntriesView.as_view(), name="usage-entries"),
+]

@@ -11,10 +11,9 @@ from core import clock as clocks
 from core import db, events
 from core import locks as core_locks
 from core.models import Customer
-from metering import locks
+from metering import derivation, locks
 from metering.models import Balance
-from metering.services import derivation
-from metering.services.derivation import Derived
+from metering.derivation import Derived
 from subscriptions import locks as subscription_locks
 from subscriptions import selectors as subscription_selectors
 from subscriptions.selectors import FeatureFacts

@@ -14,10 +14,10 @@ from core import errors as core_errors
 from core.models import Customer
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest
-from metering import errors, locks
+from metering import decision, errors, locks
 from metering.models import Balance, UsageEntry
-from metering.services import balances, decision, denials, ledger
-from metering.services.decision import Denied, Granted
+from metering.services import balances, denials, ledger
+from metering.decision import Denied, Granted
 from subscriptions import errors as subscription_errors
 from subscriptions import selectors as subscription_selectors
 from subscriptions.models import Feature

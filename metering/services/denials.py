@@ -1,10 +1,9 @@
 """Describe a denial once, so that its record, its answer and its replay are the same."""
 
 from core import clock as clocks
-from metering import errors
+from metering import decision, errors
 from metering.models import Balance, UsageEntry
-from metering.services import decision
-from metering.services.decision import Denied
+from metering.decision import Denied
 from subscriptions import selectors as subscription_selectors
 
 DETAILS = {

@@ -1,5 +1,17 @@
-"""Route the catalog and subscriptions."""
+"""Route the catalog and subscriptions; `subscriptions/` itself shows usage and is metering's."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from subscriptions.api import views
+
+urlpatterns = [
+    path("plans/", views.PlansView.as_view(), name="plans"),
+    path("plans/<str:key>/", views.PlanView.as_view(), name="plan"),
+    path("features/", views.FeaturesView.as_view(), name="features"),
+    path("subscriptions/me/timeline/", views.TimelineView.as_view(), name="timeline"),
+    path(
+        "subscriptions/<uuid:subscription_id>/mark-paid/",
+        views.MarkPaidView.as_view(),
+        name="mark-paid",
+    ),
+]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core import periods
+from core.models import Customer
 from core.periods import Interval, Period, Recurrence
 from metering import errors
 from subscriptions import status
@@ -204,6 +205,22 @@ def _by_default(
         time_zone=customer.time_zone,
         quantity=1,
         next_change_at=_earliest([next_change_at, month.ends_at]),
+    )
+
+
+def nothing_in_force(*, customer: Customer, plan_group_id: int | None) -> InForce:
+    """Return the state of a plan group in which the customer never had anything."""
+    return InForce(
+        plan_group_id=plan_group_id,
+        version=None,
+        subscription=None,
+        pending=None,
+        status="",
+        denial_code=errors.NoActiveSubscription.code,
+        anchor_at=customer.created_at,
+        time_zone=customer.time_zone,
+        quantity=1,
+        next_change_at=None,
     )
 
 

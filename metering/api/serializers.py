@@ -1,0 +1,271 @@
+"""Define what the usage operations read, and the shapes that they show."""
+
+from typing import Any
+
+import orjson
+from rest_framework import serializers
+
+from core.api.serializers import (
+    InstantField,
+    KeyField,
+    QuerySerializer,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+    UnitsField,
+)
+from metering.models import UsageEntry
+from metering.services import consumption
+from metering.services.consumption import Wanted
+from subscriptions.models import Entitlement, Feature, Subscription
+from subscriptions.services import lifecycle
+
+METADATA_BYTES_MAX = 2048
+CUSTOMER_LENGTH_MAX = 255
+QUANTITY_MAX = 1_000_000
+
+
+class CustomerNameField(StrictCharField):
+    """Accept the id or the external key of a customer."""
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - DRF's signature
+        kwargs.setdefault("help_text", "Id or external key; a service key always names it.")
+        super().__init__(
+            max_length=CUSTOMER_LENGTH_MAX, required=False, trim_whitespace=False, **kwargs
+        )
+
+
+class MetadataField(serializers.DictField):
+    """Accept a JSON object of at most 2 kB; it stands in the ledger as it is given."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:  # noqa: ANN401 - DRF's signature
+        """Return the object."""
+        if not isinstance(data, dict):
+            self.fail("not_a_dict", input_type=type(data).__name__)
+        if len(orjson.dumps(data)) > METADATA_BYTES_MAX:
+            detail = f"Metadata has at most {METADATA_BYTES_MAX} bytes."
+            raise serializers.ValidationError(detail, code="max_length")
+        return data
+
+
+class ItemSerializer(StrictSerializer):
+    """So many units of one feature."""
+
+    feature = KeyField()
+    units = UnitsField()
+
+
+class UsageSerializer(StrictSerializer):
+    """One feature with its units, or several as items: all or nothing."""
+
+    customer = CustomerNameField()
+    feature = KeyField(required=False)
+    units = UnitsField(required=False)
+    items = ItemSerializer(  # type: ignore[assignment] # the contract's word, not dict's method
+        many=True, required=False, min_length=1, max_length=consumption.ITEMS_MAX
+    )
+    metadata = MetadataField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what names both forms, or neither."""
+        if "items" in attrs:
+            for name in ("feature", "units"):
+                if name in attrs:
+                    detail = "Give items, or feature and units, not both."
+                    raise serializers.ValidationError({name: detail}, code="ambiguous")
+            return attrs
+        for name in ("feature", "units"):
+            if name not in attrs:
+                raise serializers.ValidationError(
+                    {name: serializers.ErrorDetail("This field is required.", code="required")}
+                )
+        return attrs
+
+
+def wanted_of(given: dict[str, Any]) -> list[Wanted]:
+    """Return the items of a validated usage input."""
+    items = given.get("items") or [given]
+    return [Wanted(feature_key=each["feature"], units=each["units"]) for each in items]
+
+
+def order_of(given: dict[str, Any]) -> lifecycle.Order:
+    """Return the order of a validated subscription input."""
+    return lifecycle.Order(
+        plan_key=given["plan"], price_key=given.get("price"), quantity=given["quantity"]
+    )
+
+
+class CustomerQuery(QuerySerializer):
+    """Which customer a read means."""
+
+    customer = CustomerNameField()
+
+
+class ExplainQuery(CustomerQuery):
+    """What is to be explained."""
+
+    units = UnitsField(required=False, default=1)
+    at = InstantField(required=False)
+
+
+class EntriesQuery(CustomerQuery):
+    """Which entries are listed."""
+
+    feature = KeyField(required=False)
+    limit = StrictIntegerField(required=False)
+    cursor = StrictCharField(required=False)
+
+
+class SubscribeSerializer(StrictSerializer):
+    """What to subscribe to."""
+
+    customer = CustomerNameField()
+    plan = KeyField()
+    price = KeyField(required=False)
+    quantity = StrictIntegerField(required=False, default=1, min_value=1, max_value=QUANTITY_MAX)
+
+
+class PeriodSerializer(serializers.Serializer[Any]):
+    """A half-open period in UTC."""
+
+    starts_at = serializers.DateTimeField()
+    ends_at = serializers.DateTimeField(allow_null=True, help_text="Exclusive; null means never.")
+
+
+class ConsumedItemSerializer(serializers.Serializer[Any]):
+    """One counted item, with the figures after it."""
+
+    id = serializers.UUIDField()
+    feature = serializers.CharField()
+    units = serializers.IntegerField()
+    used = serializers.IntegerField()
+    held = serializers.IntegerField()
+    limit = serializers.IntegerField(allow_null=True, help_text="Null means unlimited.")
+    remaining = serializers.IntegerField(allow_null=True)
+    period = PeriodSerializer()
+
+
+class ConsumedSerializer(ConsumedItemSerializer):
+    """What was counted; with several features, `id`, `items` and the common fields alone."""
+
+    consumed_at = serializers.DateTimeField()
+    metadata = serializers.DictField()
+    items = ConsumedItemSerializer(many=True, required=False)  # type: ignore[assignment] # as above
+
+
+class UpgradeSerializer(serializers.Serializer[Any]):
+    """A plan that grants more."""
+
+    plan = serializers.CharField()
+    limit = serializers.IntegerField(allow_null=True)
+
+
+class CheckedItemSerializer(serializers.Serializer[Any]):
+    """The answer about one feature."""
+
+    feature = serializers.CharField()
+    allowed = serializers.BooleanField()
+    code = serializers.CharField(required=False)
+    requested = serializers.IntegerField()
+    used = serializers.IntegerField()
+    held = serializers.IntegerField()
+    limit = serializers.IntegerField(allow_null=True)
+    remaining = serializers.IntegerField(allow_null=True)
+    resets_at = serializers.DateTimeField(allow_null=True)
+    upgrade = UpgradeSerializer(many=True, required=False)
+
+
+class CheckedSerializer(CheckedItemSerializer):
+    """The answer; with several features, `allowed`, the first `code` and `items`."""
+
+    items = CheckedItemSerializer(many=True, required=False)  # type: ignore[assignment] # as above
+
+
+class EntrySerializer(serializers.Serializer[Any]):
+    """One line of the usage ledger."""
+
+    id = serializers.UUIDField()
+    kind = serializers.ChoiceField(choices=UsageEntry.Kind.choices)
+    feature = serializers.CharField()
+    units = serializers.IntegerField()
+    consumed_at = serializers.DateTimeField()
+    period = PeriodSerializer(allow_null=True)
+    reverses = serializers.UUIDField(allow_null=True)
+    metadata = serializers.DictField()
+    code = serializers.CharField(required=False, help_text="Why it was denied.")
+
+
+class SourceSerializer(serializers.Serializer[Any]):
+    """Where units come from."""
+
+    kind = serializers.ChoiceField(choices=["plan"])
+    key = serializers.CharField()
+    units = serializers.IntegerField(allow_null=True)
+
+
+class EntitlementSerializer(serializers.Serializer[Any]):
+    """What a customer has of one feature."""
+
+    feature = serializers.CharField()
+    type = serializers.ChoiceField(choices=Feature.Type.choices)
+    enabled = serializers.BooleanField()
+    value = serializers.JSONField(allow_null=True)
+    limit = serializers.IntegerField(allow_null=True)
+    mode = serializers.ChoiceField(choices=Entitlement.Mode.choices, allow_null=True)
+    resets_at = serializers.DateTimeField(allow_null=True)
+    sources = SourceSerializer(many=True)
+
+
+class EntitlementMapSerializer(serializers.Serializer[Any]):
+    """All that a customer has, by feature key."""
+
+    entitlements = serializers.DictField(child=EntitlementSerializer())
+    next_change_at = serializers.DateTimeField(allow_null=True)
+
+
+class PaymentSerializer(serializers.Serializer[Any]):
+    """How to pay for what is incomplete."""
+
+    gateway = serializers.CharField()
+    instructions = serializers.CharField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+
+
+class OverviewSerializer(serializers.Serializer[Any]):
+    """Plan, limits and usage of a customer."""
+
+    plan = serializers.CharField(allow_null=True)
+    limits = serializers.DictField(child=serializers.IntegerField(allow_null=True))
+    usage = serializers.DictField(child=serializers.IntegerField())
+    plan_key = serializers.CharField(allow_null=True)
+    status = serializers.ChoiceField(choices=Subscription.Status.choices, allow_null=True)
+    subscription = serializers.UUIDField(allow_null=True)
+    features = serializers.DictField(child=serializers.JSONField())
+    remaining = serializers.DictField(child=serializers.IntegerField(allow_null=True))
+    held = serializers.DictField(child=serializers.IntegerField())
+    resets_at = serializers.DictField(child=serializers.DateTimeField(allow_null=True))
+    current_period = PeriodSerializer(allow_null=True)
+    trial_ends_at = serializers.DateTimeField(allow_null=True)
+    cancel_at = serializers.DateTimeField(allow_null=True)
+    scheduled_change = serializers.JSONField(allow_null=True)
+    add_ons = serializers.ListField(child=serializers.JSONField())
+    over_limit = serializers.ListField(child=serializers.CharField())
+    payment = PaymentSerializer(required=False)
+
+
+class ExplanationSerializer(serializers.Serializer[Any]):
+    """Why a customer may or may not."""
+
+    allowed = serializers.BooleanField()
+    code = serializers.CharField(allow_null=True)
+    feature = serializers.CharField()
+    units = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    rule = serializers.CharField()
+    plan = serializers.JSONField(allow_null=True)
+    add_ons = serializers.ListField(child=serializers.JSONField())
+    overrides = serializers.ListField(child=serializers.JSONField())
+    grants = serializers.ListField(child=serializers.JSONField())
+    holds = serializers.ListField(child=serializers.JSONField())
+    balance = serializers.JSONField(allow_null=True)
+    steps = serializers.ListField(child=serializers.CharField())

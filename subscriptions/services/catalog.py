@@ -1,0 +1,182 @@
+"""Draft, publish and archive plan versions; what is published never changes."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.db.models import F, QuerySet
+
+from core import clock as clocks
+from core import db, errors
+from subscriptions import errors as own_errors
+from subscriptions import locks as own_locks
+from subscriptions.models import (
+    CatalogRevision,
+    Entitlement,
+    Feature,
+    Plan,
+    PlanVersion,
+    Price,
+)
+
+Status = PlanVersion.Status
+Fault = dict[str, str]
+
+
+@db.operation
+def draft(*, plan_id: int, clock: clocks.Clock) -> PlanVersion:
+    """Return the plan's draft; where there is none, make one that equals its newest version.
+
+    :raises Plan.DoesNotExist: where there is no such plan.
+    """
+    with db.transaction():
+        plan = own_locks.lock_plan(plan_id=plan_id)
+        newest = plan.versions.order_by("-number").first()
+        if newest is not None and newest.status == Status.DRAFT:
+            return newest
+        version = PlanVersion(plan=plan, number=1, created_at=clock.now())
+        if newest is not None:
+            version.number = newest.number + 1
+            version.trial_days = newest.trial_days
+            version.trial_end_policy = newest.trial_end_policy
+            version.grace_seconds = newest.grace_seconds
+        version.save(force_insert=True)
+        if newest is not None:
+            _copy_content(newest, version)
+        return version
+
+
+def _copy_content(source: PlanVersion, target: PlanVersion) -> None:
+    prices = list(source.prices.order_by("id"))
+    entitlements = list(source.entitlements.order_by("id"))
+    for row in (*prices, *entitlements):
+        row.pk = None
+        row.plan_version = target
+    Price.objects.bulk_create(prices)
+    Entitlement.objects.bulk_create(entitlements)
+
+
+@db.operation
+def publish(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
+    """Publish a draft: from now on it is immutable, on offer, and the one before archived.
+
+    :raises NotFound: where there is no such version.
+    :raises InvalidTransition: for a version that is no draft.
+    :raises Invalid: with everything that is wrong with it.
+    """
+    plan_id = _plan_of(plan_version_id)
+    with db.transaction():
+        plan = own_locks.lock_plan(plan_id=plan_id)
+        own_locks.lock_plan_group(plan_group_id=plan.plan_group_id)
+        version = own_locks.lock_plan_version(plan_version_id=plan_version_id)
+        if version.status != Status.DRAFT:
+            detail = f"Version {version.number} is {version.status}; only a draft is published."
+            raise own_errors.InvalidTransition(detail)
+        faults = list(_faults(plan, version))
+        if faults:
+            raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
+        at = clock.now()
+        plan.versions.filter(status=Status.PUBLISHED).update(
+            status=Status.ARCHIVED, archived_at=at
+        )
+        version.status, version.published_at = Status.PUBLISHED, at
+        version.save(update_fields=["status", "published_at"])
+        raise_revision_step()
+        return version
+
+
+@db.operation
+def archive_version(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
+    """Take a published version off the offer; its subscribers keep it.
+
+    :raises NotFound: where there is no such version.
+    :raises InvalidTransition: for a version that is not published.
+    """
+    plan_id = _plan_of(plan_version_id)
+    with db.transaction():
+        own_locks.lock_plan(plan_id=plan_id)
+        version = own_locks.lock_plan_version(plan_version_id=plan_version_id)
+        if version.status != Status.PUBLISHED:
+            detail = f"Version {version.number} is {version.status}; only a published is archived."
+            raise own_errors.InvalidTransition(detail)
+        version.status, version.archived_at = Status.ARCHIVED, clock.now()
+        version.save(update_fields=["status", "archived_at"])
+        raise_revision_step()
+        return version
+
+
+@db.operation
+def archive_plan(*, plan_id: int, clock: clocks.Clock) -> None:
+    """Take a plan off the offer; its subscribers keep it. Archived once is archived."""
+    with db.transaction():
+        plan = own_locks.lock_plan(plan_id=plan_id)
+        _archive(Plan.objects.filter(pk=plan.pk), at=clock.now())
+
+
+@db.operation
+def archive_feature(*, feature_id: int, clock: clocks.Clock) -> None:
+    """Keep a feature out of versions published from now on. Archived once is archived."""
+    with db.transaction():
+        _archive(Feature.objects.filter(pk=feature_id), at=clock.now())
+
+
+def _archive(rows: QuerySet[Plan] | QuerySet[Feature], *, at: datetime) -> None:
+    if rows.filter(archived_at__isnull=True).update(archived_at=at):
+        raise_revision_step()
+
+
+def raise_revision_step() -> None:
+    """Let every cache of the public catalog miss, once the caller's transaction commits."""
+    db.transaction_required()
+    CatalogRevision.objects.get_or_create(pk=1)
+    CatalogRevision.objects.filter(pk=1).update(number=F("number") + 1)
+
+
+def _plan_of(plan_version_id: int) -> int:
+    version = PlanVersion.objects.filter(pk=plan_version_id).only("plan_id").first()
+    if version is None:
+        raise errors.NotFound("There is no such plan version.")
+    return version.plan_id
+
+
+def _faults(plan: Plan, version: PlanVersion) -> Iterator[Fault]:
+    """Yield everything that keeps a draft from being published."""
+    for row in version.entitlements.select_related("feature").order_by("feature__key"):
+        yield from _entitlement_faults(plan, row)
+    for price in version.prices.order_by("key"):
+        if price.interval == "lifetime":
+            yield _fault("prices", price.key, "A price recurs; lifetime is no billing interval.")
+
+
+def _entitlement_faults(plan: Plan, row: Entitlement) -> Iterator[Fault]:
+    feature = row.feature
+    if feature.archived_at is not None:
+        yield _fault("entitlements", feature.key, "The feature is archived.")
+    if feature.type != Feature.Type.METERED:
+        if row.limit_units is not None or row.mode != Entitlement.Mode.HARD:
+            yield _fault("entitlements", feature.key, "Only metered features have limits.")
+        if feature.type == Feature.Type.STATIC and row.enabled and row.value is None:
+            yield _fault("entitlements", feature.key, "A static feature needs a value.")
+        return
+    if row.value is not None:
+        yield _fault("entitlements", feature.key, "A metered feature has no value.")
+    if row.limit_units is None and row.mode != Entitlement.Mode.HARD:
+        yield _fault("entitlements", feature.key, "What is unlimited has no overage.")
+    if feature.plan_group_id != plan.plan_group_id:
+        yield _fault("entitlements", feature.key, "The feature belongs to another plan group.")
+    for other in _other_resets(plan, row):
+        detail = f"In this plan group it resets every {other[1]} {other[0]}; that is fixed."
+        yield _fault("entitlements", feature.key, detail)
+
+
+def _other_resets(plan: Plan, row: Entitlement) -> list[tuple[str, int]]:
+    """Return the reset intervals of the feature in the group's published past, but the row's."""
+    published = Entitlement.objects.filter(
+        feature_id=row.feature_id,
+        plan_version__plan__plan_group_id=plan.plan_group_id,
+        plan_version__published_at__isnull=False,
+    ).exclude(reset_interval=row.reset_interval, reset_count=row.reset_count)
+    return list(published.values_list("reset_interval", "reset_count").distinct()[:1])
+
+
+def _fault(part: str, key: str, detail: str) -> Fault:
+    return {"pointer": f"/{part}/{key}", "code": "not_publishable", "detail": detail}
