@@ -1,4 +1,4 @@
-"""Remember what is read often; without the cache everything still works, and nothing decides by it."""
+"""Remember what is read often: without the cache everything works, and nothing decides by it."""
 
 import logging
 import pickle

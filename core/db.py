@@ -90,7 +90,9 @@ def note_lock(*, rank: LockRank, key: str) -> None:
     :raises LockOrderViolated: where a higher lock is already held in this transaction.
     """
     transaction_required()
-    blocks = [block for block in connection.atomic_blocks if not block._from_testcase]  # noqa: SLF001 - Django's own mark of a test's outer transaction
+    blocks = [
+        block for block in connection.atomic_blocks if not getattr(block, "_from_testcase", False)
+    ]
     owner = blocks[0] if blocks else None
     held_by, highest = getattr(connection, ORDER_ATTRIBUTE, (None, (0, "")))
     if held_by is not owner or owner is None:
@@ -133,9 +135,8 @@ def _is_worth_repeating(error: DatabaseError | InterfaceError) -> bool:
 
 def is_lock_timeout(error: BaseException) -> bool:
     """Tell whether the database gave up waiting for another transaction."""
-    return (
-        sqlstate(error) in {LOCK_NOT_AVAILABLE, QUERY_CANCELED}
-        or "database is locked" in str(error)
+    return sqlstate(error) in {LOCK_NOT_AVAILABLE, QUERY_CANCELED} or "database is locked" in str(
+        error
     )
 
 

@@ -47,9 +47,7 @@ def lock_for(*, event_types: Iterable[str], customer_id: UUID) -> None:
     An operation calls it after its own locks, with all events that it may publish.
     """
     db.transaction_required()
-    locks = {
-        subscriber.lock for name in event_types for subscriber in _subscribers.get(name, ())
-    }
+    locks = {subscriber.lock for name in event_types for subscriber in _subscribers.get(name, ())}
     for lock in sorted(locks, key=lambda lock: f"{lock.__module__}.{lock.__qualname__}"):
         lock(customer_id)
 

@@ -1,20 +1,16 @@
 """Store users, customers, credentials, idempotency records and the outbox."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
 from django.contrib.auth.models import AbstractUser
-from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from uuid_utils.compat import uuid7
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
 
 SCOPES = (
     "usage:read",
@@ -27,8 +23,17 @@ SCOPES = (
 )
 
 
-class DocumentField(models.TextField):  # type: ignore[type-arg] # its values are documents, not text
+if TYPE_CHECKING:
+    _TextField = models.TextField[Any, Any]
+else:
+    _TextField = models.TextField
+
+
+class DocumentField(_TextField):
     """Keep a JSON document to the byte: a replay answers what the first request answered."""
+
+    _pyi_private_set_type: Any
+    _pyi_private_get_type: Any
 
     def from_db_value(self, value: str | None, *_: object) -> object:
         """Return the document."""
@@ -46,8 +51,6 @@ class User(AbstractUser):
     token_version = models.PositiveIntegerField(
         default=0, help_text="Raised to revoke every token issued so far."
     )
-
-    objects: ClassVar[DjangoUserManager["User"]] = DjangoUserManager()
 
     class Meta:
         constraints = [
@@ -124,7 +127,7 @@ class ServiceKey(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
 
-    def is_usable(self, *, at: "datetime") -> bool:
+    def is_usable(self, *, at: datetime) -> bool:
         """Tell whether the key authenticates at the instant."""
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
 
@@ -169,9 +172,7 @@ class OutboxEvent(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     event_type = models.CharField(max_length=100)
-    customer = models.ForeignKey(
-        Customer, null=True, on_delete=models.PROTECT, related_name="+"
-    )
+    customer = models.ForeignKey(Customer, null=True, on_delete=models.PROTECT, related_name="+")
     payload = models.JSONField()
     occurred_at = models.DateTimeField(db_index=True)
 

@@ -142,7 +142,11 @@ def in_rolling_window(*, times: Iterable[datetime], at: datetime, seconds: int) 
 
 
 def is_accepted(
-    *, event_at: datetime, received_at: datetime, late_horizon_seconds: int, future_skew_seconds: int
+    *,
+    event_at: datetime,
+    received_at: datetime,
+    late_horizon_seconds: int,
+    future_skew_seconds: int,
 ) -> bool:
     """Tell whether an event's own time lies in `[received − horizon, received + skew]`."""
     oldest = received_at - timedelta(seconds=late_horizon_seconds)
@@ -165,9 +169,7 @@ def _guessed_index(recurrence: Recurrence, *, at: datetime) -> int:
 
 def _months_later(wall: datetime, *, months: int) -> datetime:
     year, month = divmod(wall.year * 12 + wall.month - 1 + months, 12)
-    return wall.replace(
-        year=year, month=month + 1, day=_clamped_day(year, month + 1, wall.day)
-    )
+    return wall.replace(year=year, month=month + 1, day=_clamped_day(year, month + 1, wall.day))
 
 
 def _clamped_day(year: int, month: int, day: int) -> int:

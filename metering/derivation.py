@@ -11,7 +11,7 @@ from core.models import Customer
 from core.periods import Interval, Period, Recurrence
 from metering import errors
 from subscriptions import status
-from subscriptions.models import Entitlement, Feature, Subscription
+from subscriptions.models import Entitlement, Subscription
 from subscriptions.selectors import (
     CustomerFacts,
     EntitlementFacts,
@@ -80,7 +80,9 @@ def in_force(facts: CustomerFacts, *, plan_group_id: int | None, at: datetime) -
     pending = waiting[-1][0] if waiting else None
     changes = [standing.next_change_at for _, standing in standings]
     if live:
-        return _by_subscription(facts, *live[-1], pending=pending, next_change_at=_earliest(changes))
+        return _by_subscription(
+            facts, *live[-1], pending=pending, next_change_at=_earliest(changes)
+        )
     return _by_default(
         facts,
         plan_group_id=plan_group_id,
@@ -165,7 +167,9 @@ def _by_subscription(
         subscription=row,
         pending=pending,
         status=standing.status,
-        denial_code="" if standing.access else DENIAL_BY_STATUS[Subscription.Status(standing.status)],
+        denial_code=""
+        if standing.access
+        else DENIAL_BY_STATUS[Subscription.Status(standing.status)],
         anchor_at=standing.anchor_at,
         time_zone=row.time_zone,
         quantity=row.quantity,
@@ -182,7 +186,8 @@ def _by_default(
     at: datetime,
 ) -> InForce:
     """Return the default plan, anchored at the customer's creation; a new version of it counts
-    from the next period."""
+    from the next period.
+    """
     customer = facts.customer
     month = periods.period_at(
         Recurrence(
@@ -192,7 +197,7 @@ def _by_default(
     )
     versions = [each for each in facts.default_versions if each.plan_group_id == plan_group_id]
     reached = [each for each in versions if _published_by(each, month.starts_at)]
-    version = (reached[:1] or versions[-1:] or [None])[0]
+    version = next(iter(reached or versions[-1:]), None)
     unserved = errors.PaymentRequired.code if pending else errors.NoActiveSubscription.code
     return InForce(
         plan_group_id=plan_group_id,

@@ -33,9 +33,7 @@ class Balance(models.Model):
     customer = models.ForeignKey(
         Customer, on_delete=models.PROTECT, related_name="+", db_index=False
     )
-    feature = models.ForeignKey(
-        Feature, on_delete=models.PROTECT, related_name="+", db_index=False
-    )
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="+", db_index=False)
     scope = models.CharField(max_length=255, default="", blank=True)
     period_starts_at = models.DateTimeField()
     period_ends_at = models.DateTimeField(null=True, help_text="Exclusive; empty means never.")
@@ -101,13 +99,11 @@ class UsageEntry(models.Model):
     customer = models.ForeignKey(
         Customer, on_delete=models.PROTECT, related_name="+", db_index=False
     )
-    key = models.CharField(max_length=255, null=True)
+    key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - no key claims nothing
     item = models.PositiveSmallIntegerField(default=0)
     fingerprint = models.CharField(max_length=64, blank=True, default="")
     kind = models.CharField(max_length=16, choices=Kind)
-    feature = models.ForeignKey(
-        Feature, on_delete=models.PROTECT, related_name="+", db_index=False
-    )
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="+", db_index=False)
     balance = models.ForeignKey(
         Balance, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )

@@ -26,12 +26,9 @@ class Standing:
     held_units: int
 
     def as_balance(self) -> Balance:
-        """Return the row that consuming would decide from; it is not stored."""
-        period = self.derived.period
+        """Return the figures that consuming would decide from; the row is not stored."""
         return Balance(
             feature_id=self.feature.id,
-            period_starts_at=period.starts_at if period else None,
-            period_ends_at=period.ends_at if period else None,
             mode=self.derived.mode,
             limit_units=self.derived.limit_units,
             overage_cap_units=self.derived.overage_cap_units,

@@ -41,6 +41,4 @@ def lock_plan_version(*, plan_version_id: int) -> PlanVersion:
     :raises PlanVersion.DoesNotExist: where there is none.
     """
     db.note_lock(rank=db.LockRank.ROW, key=f"plan version {plan_version_id:020}")
-    return PlanVersion.objects.select_for_update(no_key=True, of=("self",)).get(
-        pk=plan_version_id
-    )
+    return PlanVersion.objects.select_for_update(no_key=True, of=("self",)).get(pk=plan_version_id)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db.models import F, Prefetch, Q, QuerySet
@@ -123,7 +124,8 @@ def _list_versions(*, wanted: set[int], default_plan_key: str) -> dict[int, Vers
         )
     )
     versions: dict[int, VersionFacts] = {}
-    for row in rows:
+    for found in rows:
+        row: dict[str, Any] = dict(found)
         granted = {name: row.pop(name) for name in ENTITLEMENT_PATHS}
         version = versions.setdefault(row["id"], VersionFacts(**row, entitlements={}))
         if granted["feature_id"] is not None:

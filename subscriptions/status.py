@@ -137,26 +137,24 @@ def _trial_end_event(row: StatusFacts) -> str:
 def _after(row: StatusFacts, state: Standing, *, event: str, instant: datetime) -> Standing:
     """Return the state after one event of the clock. Source: the transition vectors."""
     match event:
-        case "cancel_at_reached":
-            return replace(state, status="canceled", ended_at=instant)
-        case "term_completed" | "incomplete_window_elapsed":
-            return replace(state, status="expired", ended_at=instant)
         case "start_reached":
-            return _started(row, state, instant=instant)
+            after = _started(row, state, instant=instant)
         case "trial_ended_with_pm":
-            return replace(state, status="active", anchor_at=instant)
+            after = replace(state, status="active", anchor_at=instant)
         case "trial_ended_no_pm":
-            return _trial_lapsed(row, state, instant=instant)
+            after = _trial_lapsed(row, state, instant=instant)
         case "scheduled_change_reached":
-            return replace(
-                state,
-                plan_version_id=row.change_to_id or state.plan_version_id,
-                change_at=None,
-            )
+            target_id = row.change_to_id or state.plan_version_id
+            after = replace(state, plan_version_id=target_id, change_at=None)
         case "resume_at_reached":
-            return replace(state, status="active", resume_at=None)
+            after = replace(state, status="active", resume_at=None)
+        case "grace_elapsed":
+            after = replace(state, status="unpaid")
+        case "cancel_at_reached":
+            after = replace(state, status="canceled", ended_at=instant)
         case _:
-            return replace(state, status="unpaid")
+            after = replace(state, status="expired", ended_at=instant)
+    return after
 
 
 def _started(row: StatusFacts, state: Standing, *, instant: datetime) -> Standing:

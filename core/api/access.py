@@ -98,4 +98,3 @@ def _is(membership: Member, named: str) -> bool:
 
 def _customer_required(detail: str) -> errors.Invalid:
     return errors.Invalid.at("/customer", code="required", detail=detail)
-

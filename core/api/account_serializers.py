@@ -20,9 +20,7 @@ username_form = RegexValidator(
 
 
 def _password() -> StrictCharField:
-    return StrictCharField(
-        max_length=PASSWORD_LENGTH_MAX, trim_whitespace=False, write_only=True
-    )
+    return StrictCharField(max_length=PASSWORD_LENGTH_MAX, trim_whitespace=False, write_only=True)
 
 
 def acceptable_password(password: str) -> None:

@@ -10,9 +10,8 @@ from rest_framework.throttling import AnonRateThrottle
 from rest_framework.views import APIView
 
 from core import clock, errors
-from core.api import access, authentication, schema, tokens
+from core.api import access, authentication, schema, serializers, tokens
 from core.api import account_serializers as shapes
-from core.api import serializers
 from core.models import User
 from core.services import accounts
 from core.services import tokens as token_service
@@ -23,9 +22,7 @@ USER_EXAMPLE = {
     "id": 7,
     "username": "alice",
     "email": "alice@example.com",
-    "customers": [
-        {"id": "01936d3c-0000-7000-8000-000000000001", "name": "alice", "role": "owner"}
-    ],
+    "customers": [{"id": "01936d3c-0000-7000-8000-000000000001", "name": "alice", "role": "owner"}],
 }
 
 

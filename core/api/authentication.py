@@ -104,13 +104,11 @@ class ServiceKeyAuthentication(_HeaderAuthentication):
         credential = self.credential(request)
         if credential is None:
             return None
-        service_key = service_keys.authenticate(
-            credential=credential, clock=clock.process_clock()
-        )
+        service_key = service_keys.authenticate(credential=credential, clock=clock.process_clock())
         return ServiceUser(), Identity(service_key=service_key)
 
 
-class TokenScheme(OpenApiAuthenticationExtension):
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # the library is untyped
     """Describe access tokens in the schema."""
 
     target_class = TokenAuthentication
@@ -121,7 +119,7 @@ class TokenScheme(OpenApiAuthenticationExtension):
         return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
-class ServiceKeyScheme(OpenApiAuthenticationExtension):
+class ServiceKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # as above
     """Describe service keys in the schema."""
 
     target_class = ServiceKeyAuthentication

@@ -1,8 +1,8 @@
 """Read and write JSON with orjson: always JSON, always UTC, never a float by accident."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import orjson
 from django.conf import settings
@@ -12,9 +12,6 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from core import clock, errors
-
-PayloadParser = TypeVar("PayloadParser", bound=BaseParser)
-PayloadRenderer = TypeVar("PayloadRenderer", bound=BaseRenderer)
 
 
 class JSONRenderer(BaseRenderer):
@@ -56,7 +53,7 @@ class JSONParser(BaseParser):
         stream: IO[bytes],
         media_type: str | None = None,  # noqa: ARG002
         parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> object:
+    ) -> Any:  # noqa: ANN401 - any JSON
         """Return the parsed body; an empty one is an empty object.
 
         :raises PayloadTooLarge: for a body beyond the bound.
@@ -79,9 +76,7 @@ class JSONParser(BaseParser):
 class JSONOnly(BaseContentNegotiation):
     """Answer JSON whatever is asked for; choose the parser by the body's media type."""
 
-    def select_parser(
-        self, request: Request, parsers: Sequence[PayloadParser]
-    ) -> PayloadParser | None:
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         """Return the parser of the body's media type; None where there is none."""
         content_type = (request.content_type or "").partition(";")[0].strip().lower()
         return next((each for each in parsers if each.media_type == content_type), None)
@@ -89,8 +84,9 @@ class JSONOnly(BaseContentNegotiation):
     def select_renderer(
         self,
         request: Request,  # noqa: ARG002
-        renderers: Sequence[PayloadRenderer],
+        renderers: Iterable[BaseRenderer],
         format_suffix: str | None = None,  # noqa: ARG002
-    ) -> tuple[PayloadRenderer, str]:
+    ) -> tuple[BaseRenderer, str]:
         """Return the first renderer."""
-        return renderers[0], str(renderers[0].media_type)
+        renderer = next(iter(renderers))
+        return renderer, str(renderer.media_type)

@@ -5,7 +5,7 @@ Source: RFC 9457; docs/errors has a page for each code.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
@@ -123,12 +123,10 @@ def _unauthenticated(_: Exception) -> DomainError:
 
 def _throttled(error: Exception) -> DomainError:
     wait = int(getattr(error, "wait", None) or RETRY_AFTER_SECONDS)
-    return errors.RateLimited(
-        f"Try again in {wait} seconds.", facts={"retry_after_seconds": wait}
-    )
+    return errors.RateLimited(f"Try again in {wait} seconds.", facts={"retry_after_seconds": wait})
 
 
-TRANSLATIONS = {
+TRANSLATIONS: dict[type[Exception], Callable[[Exception], DomainError]] = {
     drf.NotAuthenticated: _unauthenticated,
     drf.AuthenticationFailed: _unauthenticated,
     drf.PermissionDenied: lambda _: errors.PermissionDenied("You may not do this."),

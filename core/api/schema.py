@@ -100,9 +100,11 @@ def operation(  # noqa: PLR0913 - each part of an operation's description is nam
             description=", ".join(kind.code for kind in members),
             examples=[_example(kind, status) for kind in members],
         )
-    asked = [] if request_example is None else [
-        OpenApiExample("request", value=request_example, request_only=True)
-    ]
+    asked = (
+        []
+        if request_example is None
+        else [OpenApiExample("request", value=request_example, request_only=True)]
+    )
     return extend_schema(
         operation_id=operation_id,
         tags=[tag],
@@ -112,7 +114,7 @@ def operation(  # noqa: PLR0913 - each part of an operation's description is nam
         responses=responses,
         parameters=[*parameters, *([KEY_PARAMETER] if keyed else [])],
         examples=asked,
-        **({"auth": []} if public else {}),
+        auth=[] if public else None,
     )
 
 
@@ -147,5 +149,3 @@ def _example(kind: type[DomainError], status: int) -> OpenApiExample:
         status_codes=[str(status)],
         media_type=problems.MEDIA_TYPE,
     )
-
-

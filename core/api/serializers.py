@@ -42,11 +42,11 @@ class StrictSerializer(serializers.Serializer[Any]):
         validated: Data = super().to_internal_value(data)
         return validated
 
-    def create(self, validated_data: Data) -> Any:  # noqa: ANN401 - DRF's signature
+    def create(self, validated_data: Data) -> Any:  # noqa: ANN401, ARG002 - DRF's signature
         """Refuse: serializers read and show, services write."""
         raise ImproperlyConfigured
 
-    def update(self, instance: Any, validated_data: Data) -> Any:  # noqa: ANN401 - DRF's signature
+    def update(self, instance: Any, validated_data: Data) -> Any:  # noqa: ANN401, ARG002 - as above
         """Refuse: serializers read and show, services write."""
         raise ImproperlyConfigured
 
@@ -61,7 +61,7 @@ class StrictIntegerField(serializers.IntegerField):
     def to_internal_value(self, data: Any) -> int:  # noqa: ANN401 - DRF's signature
         """Return the integer."""
         is_query = isinstance(self.root, QuerySerializer)
-        if is_query and isinstance(data, str) and len(data) <= 20 and DECIMAL.fullmatch(data):  # noqa: PLR2004 - 2^64 has 20 digits
+        if is_query and isinstance(data, str) and len(data) <= 20 and DECIMAL.fullmatch(data):
             return int(data)
         if is_query or isinstance(data, bool) or not isinstance(data, int):
             self.fail("invalid")
@@ -116,7 +116,7 @@ class InstantField(serializers.DateTimeField):
         if not isinstance(value, str) or not INSTANT.fullmatch(value):
             self.fail("invalid", format="RFC 3339")
         try:
-            instant = datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
+            instant = datetime.fromisoformat(value.upper())
             if instant.tzinfo is not None:
                 return instant.astimezone(UTC)
         except (ValueError, OverflowError):
@@ -167,7 +167,7 @@ def _validated(serializer: StrictSerializer, *, root: str) -> Data:
 def _pointers(detail: Any, pointer: str) -> Iterator[dict[str, str]]:  # noqa: ANN401 - DRF's nested details
     """Yield pointer (RFC 6901), code and detail of each leaf."""
     if isinstance(detail, ErrorDetail):
-        yield {"pointer": pointer or "/", "code": detail.code, "detail": str(detail)}
+        yield {"pointer": pointer or "/", "code": str(detail.code), "detail": str(detail)}
     elif isinstance(detail, Mapping):
         for name, inner in detail.items():
             part = str(name).replace("~", "~0").replace("/", "~1")

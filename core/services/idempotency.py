@@ -87,7 +87,7 @@ def claim_step(
             key=keyed.key,
             fingerprint=keyed.fingerprint,
             status=status,
-            body=body,
+            body=dict(body),
             created_at=at,
         )
     except IntegrityError as error:

@@ -110,7 +110,7 @@ def primary_group(state: Overview) -> InForce | None:
     key = settings.ENGINE.primary_plan_group_key
     groups = list(state.groups.values())
     named = [each for each in groups if each.version and each.version.plan_group_key == key]
-    return (named or groups or [None])[0]
+    return next(iter(named or groups), None)
 
 
 def _status(primary: InForce | None) -> str | None:
@@ -179,9 +179,7 @@ def entitlement_map(state: Overview) -> Body:
     }
 
 
-def entitlement(
-    granted: EntitlementFacts, group: InForce, standing: Standing | None
-) -> Body:
+def entitlement(granted: EntitlementFacts, group: InForce, standing: Standing | None) -> Body:
     """Return what a customer has of one feature, with its source."""
     plan_key = group.version.plan_key if group.version else ""
     limit = standing.derived.limit_units if standing else None

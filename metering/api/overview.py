@@ -1,5 +1,6 @@
 """Show plan, limits, usage and entitlements of a customer, and let him subscribe."""
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -16,7 +17,7 @@ from subscriptions import selectors as subscription_selectors
 from subscriptions.api.views import SubscriptionListView
 from subscriptions.services import lifecycle
 
-OVERVIEW_EXAMPLE = {
+OVERVIEW_EXAMPLE: dict[str, object] = {
     "plan": "Pro",
     "limits": {"api_calls": 1000},
     "usage": {"api_calls": 120},
@@ -131,9 +132,7 @@ class SubscriptionsView(SubscriptionListView):
 
 
 def _actor(request: Request) -> lifecycle.Actor:
-    return lifecycle.Actor(
-        name=access.actor_name(request), request_id=requests.request_id(request)
-    )
+    return lifecycle.Actor(name=access.actor_name(request), request_id=requests.request_id(request))
 
 
 class EntitlementsView(APIView):
@@ -159,7 +158,9 @@ class EntitlementsView(APIView):
             request, scope="entitlements:read", named=asked.get("customer")
         )
         state = selectors.get_entitlements(customer=customer, clock=clock.process_clock())
-        tag = responses.etag(str(customer.pk), customer.revision, bodies.instant(state.next_change_at))
+        tag = responses.etag(
+            str(customer.pk), customer.revision, bodies.instant(state.next_change_at)
+        )
         return responses.conditional(request, tag=tag, body=lambda: bodies.entitlement_map(state))
 
 
@@ -200,8 +201,8 @@ class ExplainView(APIView):
         example=EXPLAIN_EXAMPLE,
         parameters=(
             schema.CUSTOMER_PARAMETER,
-            schema.OpenApiParameter("units", int, description="1 … 10^12 (1)."),
-            schema.OpenApiParameter("at", str, description="RFC 3339 with offset (now)."),
+            OpenApiParameter("units", int, description="1 … 10^12 (1)."),
+            OpenApiParameter("at", str, description="RFC 3339 with offset (now)."),
         ),
         refusals=(
             errors.UnknownField,

@@ -61,8 +61,8 @@ class UsageSerializer(StrictSerializer):
     customer = CustomerNameField()
     feature = KeyField(required=False)
     units = UnitsField(required=False)
-    items = ItemSerializer(  # type: ignore[assignment] # the contract's word, not dict's method
-        many=True, required=False, min_length=1, max_length=consumption.ITEMS_MAX
+    items = serializers.ListField(
+        child=ItemSerializer(), required=False, min_length=1, max_length=consumption.ITEMS_MAX
     )
     metadata = MetadataField(required=False)
 
@@ -150,7 +150,7 @@ class ConsumedSerializer(ConsumedItemSerializer):
 
     consumed_at = serializers.DateTimeField()
     metadata = serializers.DictField()
-    items = ConsumedItemSerializer(many=True, required=False)  # type: ignore[assignment] # as above
+    items = ConsumedItemSerializer(many=True, required=False)
 
 
 class UpgradeSerializer(serializers.Serializer[Any]):
@@ -178,7 +178,7 @@ class CheckedItemSerializer(serializers.Serializer[Any]):
 class CheckedSerializer(CheckedItemSerializer):
     """The answer; with several features, `allowed`, the first `code` and `items`."""
 
-    items = CheckedItemSerializer(many=True, required=False)  # type: ignore[assignment] # as above
+    items = CheckedItemSerializer(many=True, required=False)
 
 
 class EntrySerializer(serializers.Serializer[Any]):

@@ -8,12 +8,8 @@ urlpatterns = [
     path("subscriptions/", overview.SubscriptionsView.as_view(), name="subscriptions"),
     path("subscriptions/me/", overview.OwnSubscriptionView.as_view(), name="own-subscription"),
     path("entitlements/", overview.EntitlementsView.as_view(), name="entitlements"),
-    path(
-        "entitlements/<str:feature>/", overview.EntitlementView.as_view(), name="entitlement"
-    ),
-    path(
-        "entitlements/<str:feature>/explain/", overview.ExplainView.as_view(), name="explain"
-    ),
+    path("entitlements/<str:feature>/", overview.EntitlementView.as_view(), name="entitlement"),
+    path("entitlements/<str:feature>/explain/", overview.ExplainView.as_view(), name="explain"),
     path("usage/check/", views.CheckView.as_view(), name="usage-check"),
     path("usage/consume/", views.ConsumeView.as_view(), name="usage-consume"),
     path("usage/entries/", views.EntriesView.as_view(), name="usage-entries"),

@@ -1,5 +1,6 @@
 """Answer on usage: check, consume, and the ledger."""
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -84,9 +85,7 @@ class ConsumeView(APIView):
     def post(self, request: Request) -> Response:
         """Consume units."""
         given = strict.read(shapes.UsageSerializer, request)
-        customer = access.access_customer(
-            request, scope="usage:write", named=given.get("customer")
-        )
+        customer = access.access_customer(request, scope="usage:write", named=given.get("customer"))
         asked = consumption.Request(
             customer_id=customer.pk,
             wanted=shapes.wanted_of(given),
@@ -140,7 +139,7 @@ class EntriesView(APIView):
         example=ENTRIES_EXAMPLE,
         parameters=(
             schema.CUSTOMER_PARAMETER,
-            schema.OpenApiParameter("feature", str, description="Key of one feature."),
+            OpenApiParameter("feature", str, description="Key of one feature."),
             *schema.PAGE_PARAMETERS,
         ),
         refusals=(errors.UnknownField, subscription_errors.FeatureUnknown, *schema.CUSTOMER),

@@ -12,8 +12,8 @@ from core import db, events
 from core import locks as core_locks
 from core.models import Customer
 from metering import derivation, locks
-from metering.models import Balance
 from metering.derivation import Derived
+from metering.models import Balance
 from subscriptions import locks as subscription_locks
 from subscriptions import selectors as subscription_selectors
 from subscriptions.selectors import FeatureFacts

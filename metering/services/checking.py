@@ -25,9 +25,7 @@ class Checked:
     upgrades: Sequence[Upgrade]
 
 
-def check(
-    *, customer: Customer, wanted: Sequence[Wanted], clock: clocks.Clock
-) -> list[Checked]:
+def check(*, customer: Customer, wanted: Sequence[Wanted], clock: clocks.Clock) -> list[Checked]:
     """Return for each item whether it would be allowed now, after those before it.
 
     The answer is a hint: only consuming decides, under the lock.
@@ -55,9 +53,7 @@ def check(
     ]
 
 
-def _checked(
-    items: Sequence[Item], rows: Mapping[int, Balance], standing: Standing
-) -> Checked:
+def _checked(items: Sequence[Item], rows: Mapping[int, Balance], standing: Standing) -> Checked:
     outcome = decision.decide(items, balances=rows, codes={})
     item = items[-1]
     code = outcome.code if isinstance(outcome, Denied) and outcome.item is item else ""

@@ -15,9 +15,9 @@ from core.models import Customer
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest
 from metering import decision, errors, locks
+from metering.decision import Denied, Granted
 from metering.models import Balance, UsageEntry
 from metering.services import balances, denials, ledger
-from metering.decision import Denied, Granted
 from subscriptions import errors as subscription_errors
 from subscriptions import selectors as subscription_selectors
 from subscriptions.models import Feature
@@ -122,7 +122,7 @@ def _consume_fast(
             )
             at = max([clock.now(), *(row.decided_at for row in rows)])
             if len(rows) < len(feature_ids) or not all(is_valid(row, at=at) for row in rows):
-                raise _RowsMissing
+                raise _RowsMissing  # noqa: TRY301 - leaving the block is what rolls it back
             return _decide_and_record(
                 request, features, {row.feature_id: row for row in rows}, {}, at
             )

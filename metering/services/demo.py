@@ -158,7 +158,9 @@ def _make_version(
 def _make_admin() -> None:
     if not User.objects.filter(username="admin").exists():
         User.objects.create_superuser(
-            username="admin", email="admin@example.com", password="admin-demo-password"
+            username="admin",
+            email="admin@example.com",
+            password="admin-demo-password",  # noqa: S106 - known, in development only
         )
 
 
@@ -166,7 +168,9 @@ def _make_alice(*, clock: clocks.Clock) -> Customer:
     if not User.objects.filter(username="alice").exists():
         accounts.register(
             accounts.Registration(
-                username="alice", email="alice@example.com", password="alice-demo-password"
+                username="alice",
+                email="alice@example.com",
+                password="alice-demo-password",  # noqa: S106 - as above
             ),
             clock=clock,
         )

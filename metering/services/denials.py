@@ -2,15 +2,15 @@
 
 from core import clock as clocks
 from metering import decision, errors
-from metering.models import Balance, UsageEntry
 from metering.decision import Denied
+from metering.models import Balance, UsageEntry
 from subscriptions import selectors as subscription_selectors
 
 DETAILS = {
     errors.FeatureNotInPlan.code: "The plan in force does not include {feature}.",
     errors.NoActiveSubscription.code: "No subscription and no default plan grants {feature}.",
     errors.SubscriptionPaused.code: "The subscription is paused; {feature} resumes with it.",
-    errors.PastDueBlocked.code: "A payment is overdue and its grace is over: {feature} waits for it.",
+    errors.PastDueBlocked.code: "A payment is overdue beyond its grace; {feature} waits for it.",
 }
 
 

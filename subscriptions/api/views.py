@@ -1,5 +1,6 @@
 """Show the public catalog, and a customer's subscriptions with their timeline."""
 
+from typing import Any
 from uuid import UUID
 
 from rest_framework.permissions import AllowAny
@@ -101,7 +102,9 @@ class PlansView(APIView):
         revision = selectors.get_catalog_revision()
         plans = _plans(revision=revision, customer=customer)
         body = {"results": list(plans.values()), "next": None, "previous": None}
-        tag = responses.etag("plans", revision, [plan.get("eligibility") for plan in plans.values()])
+        tag = responses.etag(
+            "plans", revision, [plan.get("eligibility") for plan in plans.values()]
+        )
         return responses.conditional(request, tag=tag, body=lambda: body)
 
 
@@ -139,14 +142,12 @@ def _shown_customer(request: Request) -> Customer | None:
         return None
     if identity.user is not None and not identity.memberships:
         return None
-    return access.access_customer(
-        request, scope="subscriptions:read", named=asked.get("customer")
-    )
+    return access.access_customer(request, scope="subscriptions:read", named=asked.get("customer"))
 
 
 def _plans(*, revision: int, customer: Customer | None) -> dict[str, bodies.Body]:
     """Return the plans on offer by key, from the cache of this revision where it has them."""
-    plans: dict[str, bodies.Body] = cache.remembered(
+    plans: dict[str, Any] = cache.remembered(
         f"catalog:plans:{revision}",
         build=lambda: bodies.catalog(selectors.list_offered_versions()),
     )
@@ -229,9 +230,7 @@ class TimelineView(APIView):
 
 def _named_customer(request: Request) -> Customer:
     asked = strict.read_query(shapes.PageQuery, request)
-    return access.access_customer(
-        request, scope="subscriptions:read", named=asked.get("customer")
-    )
+    return access.access_customer(request, scope="subscriptions:read", named=asked.get("customer"))
 
 
 class MarkPaidView(APIView):

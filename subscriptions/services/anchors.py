@@ -15,7 +15,8 @@ def anchor_for(
 ) -> datetime:
     """Return now, or the anchor of the same plan taken before where a period of it still runs.
 
-    A subscription that never gave access does not count. So no cycle of subscribing and cancelling yields fresh units.
+    A subscription that never gave access does not count. So no cycle of subscribing and
+    cancelling yields fresh units.
     """
     former = (
         Subscription.objects.filter(

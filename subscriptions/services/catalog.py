@@ -48,9 +48,10 @@ def draft(*, plan_id: int, clock: clocks.Clock) -> PlanVersion:
 def _copy_content(source: PlanVersion, target: PlanVersion) -> None:
     prices = list(source.prices.order_by("id"))
     entitlements = list(source.entitlements.order_by("id"))
-    for row in (*prices, *entitlements):
-        row.pk = None
-        row.plan_version = target
+    for price in prices:
+        price.pk, price.plan_version = None, target
+    for entitlement in entitlements:
+        entitlement.pk, entitlement.plan_version = None, target
     Price.objects.bulk_create(prices)
     Entitlement.objects.bulk_create(entitlements)
 
@@ -75,9 +76,7 @@ def publish(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
         if faults:
             raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
         at = clock.now()
-        plan.versions.filter(status=Status.PUBLISHED).update(
-            status=Status.ARCHIVED, archived_at=at
-        )
+        plan.versions.filter(status=Status.PUBLISHED).update(status=Status.ARCHIVED, archived_at=at)
         version.status, version.published_at = Status.PUBLISHED, at
         version.save(update_fields=["status", "published_at"])
         raise_revision_step()
@@ -148,15 +147,19 @@ def _faults(plan: Plan, version: PlanVersion) -> Iterator[Fault]:
 
 
 def _entitlement_faults(plan: Plan, row: Entitlement) -> Iterator[Fault]:
-    feature = row.feature
-    if feature.archived_at is not None:
-        yield _fault("entitlements", feature.key, "The feature is archived.")
-    if feature.type != Feature.Type.METERED:
-        if row.limit_units is not None or row.mode != Entitlement.Mode.HARD:
-            yield _fault("entitlements", feature.key, "Only metered features have limits.")
-        if feature.type == Feature.Type.STATIC and row.enabled and row.value is None:
-            yield _fault("entitlements", feature.key, "A static feature needs a value.")
+    if row.feature.archived_at is not None:
+        yield _fault("entitlements", row.feature.key, "The feature is archived.")
+    if row.feature.type == Feature.Type.METERED:
+        yield from _metered_faults(plan, row)
         return
+    if row.limit_units is not None or row.mode != Entitlement.Mode.HARD:
+        yield _fault("entitlements", row.feature.key, "Only metered features have limits.")
+    if row.feature.type == Feature.Type.STATIC and row.enabled and row.value is None:
+        yield _fault("entitlements", row.feature.key, "A static feature needs a value.")
+
+
+def _metered_faults(plan: Plan, row: Entitlement) -> Iterator[Fault]:
+    feature = row.feature
     if row.value is not None:
         yield _fault("entitlements", feature.key, "A metered feature has no value.")
     if row.limit_units is None and row.mode != Entitlement.Mode.HARD:

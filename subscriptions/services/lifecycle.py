@@ -85,9 +85,7 @@ def subscribe(
         with db.transaction():
             customer, rows, at = _lock_step(customer_id=customer_id, clock=clock)
             settle_step(rows=rows, at=at)
-            row = _subscribe_step(
-                customer=customer, order=order, rows=rows, actor=actor, at=at
-            )
+            row = _subscribe_step(customer=customer, order=order, rows=rows, actor=actor, at=at)
             _publish(row, at=at)
             body = render(row, at)
             return idempotency.claim_step(
@@ -241,9 +239,7 @@ def resolve_offer(*, order: Order, currency: str) -> Offer:
     return Offer(plan_version=version, price=(own or prices)[0])
 
 
-def _new_row(
-    *, customer: Customer, offer: Offer, quantity: int, at: datetime
-) -> Subscription:
+def _new_row(*, customer: Customer, offer: Offer, quantity: int, at: datetime) -> Subscription:
     version = offer.plan_version
     row = Subscription(
         customer=customer,
@@ -270,18 +266,14 @@ def _new_row(
     return row
 
 
-def _move_step(
-    row: Subscription, *, to: str, event: str, actor: Actor, at: datetime
-) -> None:
+def _move_step(row: Subscription, *, to: str, event: str, actor: Actor, at: datetime) -> None:
     """Write the row in its new state with its line of the timeline; the caller holds its lock."""
     before, row.status = row.status, to
     row.save()
     _record(row, before=before, event=event, actor=actor, at=at)
 
 
-def _record(
-    row: Subscription, *, before: str, event: str, actor: Actor, at: datetime
-) -> None:
+def _record(row: Subscription, *, before: str, event: str, actor: Actor, at: datetime) -> None:
     TimelineEntry.objects.create(
         customer_id=row.customer_id,
         subscription=row,

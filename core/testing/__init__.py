@@ -1,0 +1,1 @@
+"""Start what tests need and stop it again."""
