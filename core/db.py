@@ -145,5 +145,7 @@ def translated(error: Exception) -> Exception:
     if is_lock_timeout(error):
         return errors.LockTimeout("The row is locked by another request; try again.")
     if isinstance(error, OperationalError | InterfaceError):
-        return errors.Unavailable("The database does not answer; nothing was changed.")
+        return errors.Unavailable(
+            "The database does not answer; the outcome is unknown. Repeat with the same key."
+        )
     return error

@@ -1,10 +1,10 @@
 """Route every address of the engine."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView
 
-from core.api import health, pages
+from core.api import health, pages, problems
 
 handler400 = "core.api.problems.handler400"
 handler403 = "core.api.problems.handler403"
@@ -23,4 +23,5 @@ urlpatterns = [
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", pages.SwaggerView.as_view(), name="docs"),
     path("api/redoc/", SpectacularRedocView.as_view(), name="redoc"),
+    re_path("", problems.unknown_address, name="unknown-address"),
 ]

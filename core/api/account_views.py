@@ -3,6 +3,7 @@
 from axes.handlers.proxy import AxesProxyHandler
 from django.conf import settings
 from django.contrib.auth import authenticate
+from django.core.cache import caches
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -27,8 +28,9 @@ USER_EXAMPLE = {
 
 
 class RegistrationThrottle(AnonRateThrottle):
-    """Let one address register twenty accounts a minute."""
+    """Let one address register twenty accounts a minute, counted by each process on its own."""
 
+    cache = caches["local"]
     rate = "20/min"
     scope = "registration"
 

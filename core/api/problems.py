@@ -11,6 +11,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
@@ -155,6 +156,12 @@ def handler403(request: HttpRequest, exception: Exception | None = None) -> Http
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 - Django's signature
+    """Answer what a view did not find."""
+    return unknown_address(request)
+
+
+@csrf_exempt
+def unknown_address(request: HttpRequest) -> HttpResponse:
     """Answer an unknown address; one that lacks its slash is told the right one."""
     detail = "There is nothing at this address."
     if not request.path.endswith("/") and _resolves(f"{request.path}/"):
@@ -175,7 +182,6 @@ def refuse_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def _resolves(path: str) -> bool:
     try:
-        resolve(path)
+        return resolve(path).func is not unknown_address
     except Resolver404:
         return False
-    return True

@@ -229,7 +229,7 @@ def _entry(
         customer_id=request.customer_id,
         key=request.keyed.key,
         kind=UsageEntry.Kind.CONSUME,
-        feature_id=item.feature_id,
+        feature=Feature(pk=item.feature_id, key=item.feature_key),
         balance=balance,
         units=item.units,
         used_units=used_units,

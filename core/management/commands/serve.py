@@ -12,10 +12,11 @@ BLOCKING_THREADS = 16
 class Command(BaseCommand):
     """Replace this process by the server; Ctrl-C stops it."""
 
-    help = "Serve on 127.0.0.1:PORT (8000)."
+    help = "Serve on 127.0.0.1:PORT (8000), with granian."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Define the options."""
+        parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
         parser.add_argument("--workers", type=int, default=1, help="Processes (1).")
         parser.add_argument(
@@ -27,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:  # noqa: ANN401 - Django's signature
         """Start the server."""
-        base = f"http://127.0.0.1:{options['port']}"
+        base = f"http://{options['host']}:{options['port']}"
         self.stdout.write(f"Serving {base}/  docs {base}/api/docs/  admin {base}/admin/")
         self.stdout.flush()
         command = [
@@ -37,7 +38,7 @@ class Command(BaseCommand):
             "--interface",
             "wsgi",
             "--host",
-            "127.0.0.1",
+            options["host"],
             "--port",
             str(options["port"]),
             "--workers",
