@@ -145,7 +145,6 @@ def translated(error: Exception) -> Exception:
     if is_lock_timeout(error):
         return errors.LockTimeout("The row is locked by another request; try again.")
     if isinstance(error, OperationalError | InterfaceError):
-        return errors.Unavailable(
-            "The database does not answer; the outcome is unknown. Repeat with the same key."
-        )
+        detail = "The database does not answer, the outcome is unknown: repeat with the same key."
+        return errors.Unavailable(detail)
     return error

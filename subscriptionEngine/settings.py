@@ -125,6 +125,7 @@ def _database() -> dict[str, Any]:
                 "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA foreign_keys=ON;"
             ),
         }
+        config["TEST"] = {"NAME": f"{config['NAME']}.test"}
         return config
     behind_pooler: bool = env.bool("DATABASE_BEHIND_POOLER", default=False)
     config["CONN_MAX_AGE"] = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Case, F, Value, When
+from django.db.models import BigIntegerField, Case, F, Value, When
 
 from core import clock as clocks
 from core import db, events
@@ -154,7 +154,13 @@ def add_used_step(*, units_by_balance: Mapping[int, int], at: datetime) -> None:
     db.transaction_required()
     moved = Balance.objects.filter(pk__in=units_by_balance).update(
         used_units=F("used_units")
-        + Case(*(When(pk=pk, then=Value(units)) for pk, units in units_by_balance.items())),
+        + Case(
+            *(
+                When(pk=pk, then=Value(units, BigIntegerField()))
+                for pk, units in units_by_balance.items()
+            ),
+            output_field=BigIntegerField(),
+        ),
         decided_at=at,
     )
     if moved != len(units_by_balance):
