@@ -191,6 +191,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ADMIN = False
+AXES_LOCKOUT_CALLABLE = "core.api.problems.refuse_login"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

@@ -22,6 +22,6 @@ urlpatterns = [
     path("api/", include("metering.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", pages.SwaggerView.as_view(), name="docs"),
-    path("api/redoc/", SpectacularRedocView.as_view(), name="redoc"),
+    path("api/redoc/", SpectacularRedocView.as_view(template_name="redoc.html"), name="redoc"),
     re_path("", problems.unknown_address, name="unknown-address"),
 ]

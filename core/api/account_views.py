@@ -1,7 +1,6 @@
 """Let users register, log in, refresh, log out and keep their account."""
 
 from axes.handlers.proxy import AxesProxyHandler
-from django.conf import settings
 from django.contrib.auth import authenticate
 from django.core.cache import caches
 from rest_framework.permissions import AllowAny
@@ -11,7 +10,7 @@ from rest_framework.throttling import AnonRateThrottle
 from rest_framework.views import APIView
 
 from core import clock, errors
-from core.api import access, authentication, schema, serializers, tokens
+from core.api import access, authentication, problems, schema, serializers, tokens
 from core.api import account_serializers as shapes
 from core.models import User
 from core.services import accounts
@@ -70,9 +69,7 @@ def _authenticated(request: Request, *, login: str, password: str) -> User:
         if isinstance(user, User):
             return user
     if not AxesProxyHandler.is_allowed(http_request, credentials):
-        seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
-        detail = "Too many failed logins for this account from this address; wait."
-        raise errors.RateLimited(detail, facts={"retry_after_seconds": seconds})
+        raise problems.locked_out()
     raise errors.Unauthenticated("Username or password is wrong.")
 
 

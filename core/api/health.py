@@ -3,19 +3,18 @@
 from django.db import InterfaceError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.decorators.http import require_safe
 
 from core import errors
 from core.api import problems
 
 
-@require_safe
+@problems.safe_only
 def livez(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signature
     """Answer that the process runs; asks nothing else."""
     return JsonResponse({"status": "ok"})
 
 
-@require_safe
+@problems.safe_only
 def readyz(request: HttpRequest) -> HttpResponse:
     """Answer 200 where the database answers and is migrated, else a 503 problem."""
     try:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
-from django.views.decorators.http import require_safe
 from drf_spectacular.views import SpectacularSwaggerSplitView
+
+from core.api import problems
 
 CODE = re.compile(r"[a-z_]{1,64}", re.ASCII)
 PAGE = """<!doctype html>
@@ -43,13 +44,13 @@ class SwaggerView(SpectacularSwaggerSplitView):
     url_name = "schema"
 
 
-@require_safe
+@problems.safe_only
 def welcome(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signature
     """Show where the documentation and the admin are."""
     return HttpResponse(PAGE.format(title="Subscription & Entitlement Engine", body=WELCOME))
 
 
-@require_safe
+@problems.safe_only
 def error_page(request: HttpRequest, code: str) -> HttpResponse:  # noqa: ARG001 - Django's signature
     """Show the page that explains a problem's code."""
     source = Path(settings.BASE_DIR) / "docs" / "errors" / f"{code}.md"

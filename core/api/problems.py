@@ -3,11 +3,13 @@
 Source: RFC 9457; docs/errors has a page for each code.
 """
 
+import functools
 import logging
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
@@ -38,6 +40,8 @@ STATUS_BY_CATEGORY = {
     Category.UNAVAILABLE: 503,
 }
 CHALLENGE = 'Bearer realm="api", Api-Key realm="api"'
+SAFE_METHODS = ("GET", "HEAD")
+View = TypeVar("View", bound=Callable[..., HttpResponse])
 logger = logging.getLogger(__name__)
 
 
@@ -172,6 +176,32 @@ def unknown_address(request: HttpRequest) -> HttpResponse:
 def handler500(request: HttpRequest) -> HttpResponse:
     """Answer a fault outside API views; Django has logged it."""
     return respond(errors.Internal("The service failed."), request=request)
+
+
+def safe_only(view: View) -> View:
+    """Let a page be read alone; any other method is answered by its problem."""
+
+    @functools.wraps(view)
+    def guarded(request: HttpRequest, **captured: str) -> HttpResponse:
+        if request.method in SAFE_METHODS:
+            return view(request, **captured)
+        response = respond(errors.MethodNotAllowed("Read this page with GET."), request=request)
+        response["Allow"] = ", ".join(SAFE_METHODS)
+        return response
+
+    return cast("View", csrf_exempt(guarded))
+
+
+def locked_out() -> DomainError:
+    """Return the refusal of a login after too many failures."""
+    seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
+    detail = "Too many failed logins for this account from this address; wait."
+    return errors.RateLimited(detail, facts={"retry_after_seconds": seconds})
+
+
+def refuse_login(request: HttpRequest, *_: object) -> HttpResponse:
+    """Answer a login, by form or by API, after too many failures."""
+    return respond(locked_out(), request=request)
 
 
 def refuse_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:
