@@ -144,12 +144,22 @@ def standing_of(overview: Overview, *, feature: FeatureFacts) -> Standing:
     known = overview.standings.get(feature.key)
     if known is not None:
         return known
-    group = overview.groups.get(feature.plan_group_id or 0)
-    if group is None:
-        group = derivation.nothing_in_force(
-            customer=overview.customer, plan_group_id=feature.plan_group_id
-        )
-    return _standing(group, feature, {}, overview.at)
+    return _standing(_governing(overview, feature), feature, {}, overview.at)
+
+
+def _governing(overview: Overview, feature: FeatureFacts) -> InForce:
+    """Return the plan group that grants the feature, or that would have to."""
+    for group in overview.groups.values():
+        if group.version is not None and feature.key in group.version.entitlements:
+            return group
+    own = overview.groups.get(feature.plan_group_id or 0)
+    if own is not None:
+        return own
+    if feature.plan_group_id is None and overview.groups:
+        return next(iter(overview.groups.values()))
+    return derivation.nothing_in_force(
+        customer=overview.customer, plan_group_id=feature.plan_group_id
+    )
 
 
 def list_entries(*, customer: Customer, feature_key: str | None) -> QuerySet[UsageEntry]:
