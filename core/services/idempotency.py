@@ -109,6 +109,9 @@ def in_progress(error: OperationalError) -> Exception:
 def once(*, customer_id: UUID, keyed: KeyedRequest, run: Callable[[], Recorded]) -> Recorded:
     """Run an operation that claims the key, or give the answer that the key stands for.
 
+    A refusal is not recorded, so after one the key is looked up again: while this request
+    waited for its locks, its twin may have done what this one now finds done.
+
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
     recorded = find_recorded(customer_id=customer_id, keyed=keyed)
@@ -116,8 +119,8 @@ def once(*, customer_id: UUID, keyed: KeyedRequest, run: Callable[[], Recorded])
         return recorded
     try:
         return run()
-    except KeyTaken as taken:
+    except (KeyTaken, errors.DomainError):
         recorded = find_recorded(customer_id=customer_id, keyed=keyed)
         if recorded is None:
-            raise taken.__cause__ or taken from None
+            raise
         return recorded

@@ -74,10 +74,10 @@ def consume(request: Request, *, clock: clocks.Clock) -> Consumed:
         entries = _consume_fast(request, features, clock)
         if entries is None:
             entries = _consume_slow(request, features, clock)
-    except idempotency.KeyTaken as taken:
+    except (idempotency.KeyTaken, errors.PaymentRequired):
         recorded = _find_recorded(request)
         if not recorded:
-            raise taken.__cause__ or taken from None
+            raise
         return _answer(recorded, replayed=True)
     return _answer(entries, replayed=False)
 
