@@ -8,6 +8,7 @@ from rest_framework.views import APIView
 from core import clock, errors
 from core.api import access, requests, responses, schema
 from core.api import serializers as strict
+from core.models import Customer
 from metering import selectors
 from metering.api import bodies
 from metering.api import serializers as shapes
@@ -114,12 +115,7 @@ class SubscriptionsView(SubscriptionListView):
     def post(self, request: Request) -> Response:
         """Subscribe to a plan."""
         given = strict.read(shapes.SubscribeSerializer, request)
-        customer = access.access_customer(
-            request,
-            scope="subscriptions:write",
-            named=given.get("customer"),
-            roles=access.PAYING_ROLES,
-        )
+        customer = _paying_customer(request, named=given.get("customer"))
         answer = lifecycle.subscribe(
             customer_id=customer.pk,
             order=shapes.order_of(given),
@@ -129,6 +125,12 @@ class SubscriptionsView(SubscriptionListView):
             clock=clock.process_clock(),
         )
         return responses.recorded(answer)
+
+
+def _paying_customer(request: Request, *, named: str | None) -> Customer:
+    return access.access_customer(
+        request, scope="subscriptions:write", named=named, roles=access.PAYING_ROLES
+    )
 
 
 def _actor(request: Request) -> lifecycle.Actor:
