@@ -1,12 +1,8 @@
-"""Store the catalog, with its immutable versions, and the subscriptions of customers."""
-
-from typing import ClassVar
+"""Store the catalog: features, plans, their immutable versions, prices and entitlements."""
 
 from django.db import models
 from django.db.models import Q
-from uuid_utils.compat import uuid7
 
-from core.models import Customer
 from core.periods import Interval
 
 KEY_LENGTH_MAX = 100
@@ -218,112 +214,3 @@ class CatalogRevision(models.Model):
 
     def __str__(self) -> str:
         return str(self.number)
-
-
-class Subscription(models.Model):
-    """A customer's subscription to one plan version; its status in effect is a pure function.
-
-    Source: domain.md rules are in `subscriptions.status`.
-    """
-
-    class Status(models.TextChoices):
-        SCHEDULED = "scheduled"
-        INCOMPLETE = "incomplete"
-        TRIALING = "trialing"
-        ACTIVE = "active"
-        PAST_DUE = "past_due"
-        UNPAID = "unpaid"
-        PAUSED = "paused"
-        CANCELED = "canceled"
-        EXPIRED = "expired"
-
-    SLOT_STATUSES: ClassVar[tuple[str, ...]] = (
-        Status.TRIALING,
-        Status.ACTIVE,
-        Status.PAST_DUE,
-        Status.UNPAID,
-        Status.PAUSED,
-    )
-    FINAL_STATUSES: ClassVar[tuple[str, ...]] = (Status.CANCELED, Status.EXPIRED)
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="+")
-    plan_version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="+")
-    price = models.ForeignKey(
-        Price, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
-    )
-    plan_group = models.ForeignKey(PlanGroup, on_delete=models.PROTECT, related_name="+")
-    quantity = models.PositiveIntegerField(default=1)
-    status = models.CharField(max_length=16, choices=Status)
-    anchor_at = models.DateTimeField(help_text="Every period is counted from this instant.")
-    time_zone = models.CharField(max_length=63, default="UTC")
-    created_at = models.DateTimeField()
-    start_at = models.DateTimeField()
-    requires_payment = models.BooleanField(default=False)
-    incomplete_expires_at = models.DateTimeField(null=True, blank=True)
-    trial_ends_at = models.DateTimeField(null=True, blank=True)
-    trial_end_policy = models.CharField(
-        max_length=16,
-        choices=PlanVersion.TrialEndPolicy,
-        default=PlanVersion.TrialEndPolicy.CANCEL,
-    )
-    has_payment_method = models.BooleanField(default=False)
-    grace_seconds = models.PositiveIntegerField(default=604_800)
-    grace_until = models.DateTimeField(null=True, blank=True)
-    cancel_at = models.DateTimeField(null=True, blank=True)
-    end_at = models.DateTimeField(null=True, blank=True)
-    paused_at = models.DateTimeField(null=True, blank=True)
-    resume_at = models.DateTimeField(null=True, blank=True)
-    change_at = models.DateTimeField(null=True, blank=True)
-    change_to = models.ForeignKey(
-        PlanVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
-    )
-    ended_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["customer", "plan_group"],
-                condition=Q(status__in=["trialing", "active", "past_due", "unpaid", "paused"]),
-                name="subscription_one_live",
-            ),
-            models.UniqueConstraint(
-                fields=["customer", "plan_group"],
-                condition=Q(status="incomplete"),
-                name="subscription_one_incomplete",
-            ),
-            models.CheckConstraint(
-                condition=Q(quantity__gte=1), name="subscription_quantity_positive"
-            ),
-        ]
-        indexes = [
-            models.Index(fields=["customer", "plan_group"], name="subscription_by_customer"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.id} ({self.status})"
-
-
-class TimelineEntry(models.Model):
-    """One transition of a subscription; append-only."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="+")
-    subscription = models.ForeignKey(
-        Subscription, on_delete=models.PROTECT, related_name="timeline"
-    )
-    at = models.DateTimeField()
-    from_status = models.CharField(max_length=16, blank=True)
-    to_status = models.CharField(max_length=16)
-    event = models.CharField(max_length=64)
-    actor = models.CharField(max_length=150, blank=True)
-    reason = models.CharField(max_length=255, blank=True)
-    request_id = models.CharField(max_length=64, blank=True)
-
-    class Meta:
-        indexes = [
-            models.Index(fields=["customer", "at", "id"], name="timeline_by_customer"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.at} {self.from_status} → {self.to_status}"
