@@ -132,7 +132,8 @@ def _database() -> dict[str, Any]:
     config["DISABLE_SERVER_SIDE_CURSORS"] = behind_pooler
     config["OPTIONS"] = {
         **config.get("OPTIONS", {}),
-        "prepare_threshold": None if behind_pooler else 0,
+        # From its second run on a statement is prepared; at 0 a migration's pairs of commands fail.
+        "prepare_threshold": None if behind_pooler else 1,
         "server_side_binding": not behind_pooler,
         "pool": {
             "min_size": 0,

@@ -1,5 +1,6 @@
 """Store balances, the usage ledger, and what feeds them."""
 
+from metering.models.sources import AlertThreshold, Burn, Grant, Hold
 from metering.models.usage import Balance, UsageEntry
 
-__all__ = ["Balance", "UsageEntry"]
+__all__ = ["AlertThreshold", "Balance", "Burn", "Grant", "Hold", "UsageEntry"]

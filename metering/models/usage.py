@@ -48,6 +48,25 @@ class Balance(models.Model):
     used_units = models.PositiveBigIntegerField(default=0)
     held_units = models.PositiveBigIntegerField(default=0)
     denial_code = models.CharField(max_length=64, blank=True, default="")
+    allowance_units = models.PositiveBigIntegerField(
+        default=0, null=True, help_text="What plan, add-ons and overrides grant a period."
+    )
+    allowance_left_units = models.PositiveBigIntegerField(
+        null=True, help_text="What is left of the allowance, where it is not the only source."
+    )
+    carried_units = models.PositiveBigIntegerField(
+        default=0, help_text="What counts here though it was used in an earlier period."
+    )
+    is_plain = models.BooleanField(
+        default=True, help_text="The allowance alone covers what is counted."
+    )
+    holds_due_at = models.DateTimeField(
+        null=True, help_text="The earliest expiry of a live hold, or earlier."
+    )
+    alerts = DocumentField(default=list, help_text="Thresholds of the period, and which alerted.")
+    alert_units = models.PositiveBigIntegerField(
+        null=True, help_text="The next threshold that alerts when it is reached."
+    )
     valid_until = models.DateTimeField(
         null=True, help_text="The next instant at which what is derived may change by itself."
     )
@@ -93,6 +112,14 @@ class UsageEntry(models.Model):
     class Kind(models.TextChoices):
         CONSUME = "consume"
         DENIED = "denied"
+        RECORD = "record"
+        HOLD = "hold"
+        CAPTURE = "capture"
+        RELEASE = "release"
+        EXTENSION = "extension"
+        REVERSAL = "reversal"
+        ADJUSTMENT = "adjustment"
+        ROLLOVER = "rollover"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     operation_id = models.UUIDField()
@@ -113,6 +140,15 @@ class UsageEntry(models.Model):
     limit_units = models.PositiveBigIntegerField(null=True, help_text="Empty means unlimited.")
     period_starts_at = models.DateTimeField(null=True)
     period_ends_at = models.DateTimeField(null=True)
+    carried_units = models.PositiveBigIntegerField(default=0)
+    scope = models.CharField(max_length=255, default="", blank=True)
+    drawn_for = models.PositiveSmallIntegerField(
+        null=True, help_text="The item whose units this line counts on another balance as well."
+    )
+    hold_id = models.UUIDField(null=True, help_text="The hold that the line speaks of.")
+    reverses = models.ForeignKey(
+        "self", null=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     consumed_at = models.DateTimeField()
     metadata = DocumentField(default=dict)
     denial = DocumentField(null=True, help_text="Code, detail and facts of a refusal.")
@@ -120,6 +156,11 @@ class UsageEntry(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["customer", "key", "item"], name="usage_entry_claim"),
+            models.UniqueConstraint(
+                fields=["reverses"],
+                condition=Q(reverses__isnull=False),
+                name="usage_entry_reversed_once",
+            ),
         ]
         indexes = [
             models.Index(fields=["customer", "-id"], name="usage_entry_by_customer"),

@@ -1,7 +1,15 @@
 """Store the catalog, and the subscriptions of customers."""
 
+from subscriptions.models.additions import (
+    AddOn,
+    AddOnEntitlement,
+    AddOnPrice,
+    Override,
+    SubscriptionAddOn,
+)
 from subscriptions.models.catalog import (
     KEY_LENGTH_MAX,
+    PRIORITY_DEFAULT,
     UNITS_MAX,
     CatalogRevision,
     Entitlement,
@@ -15,14 +23,20 @@ from subscriptions.models.lifecycle import Subscription, TimelineEntry
 
 __all__ = [
     "KEY_LENGTH_MAX",
+    "PRIORITY_DEFAULT",
     "UNITS_MAX",
+    "AddOn",
+    "AddOnEntitlement",
+    "AddOnPrice",
     "CatalogRevision",
     "Entitlement",
     "Feature",
+    "Override",
     "Plan",
     "PlanGroup",
     "PlanVersion",
     "Price",
     "Subscription",
+    "SubscriptionAddOn",
     "TimelineEntry",
 ]

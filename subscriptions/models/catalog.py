@@ -1,12 +1,13 @@
 """Store the catalog: features, plans, their immutable versions, prices and entitlements."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from core.periods import Interval
 
 KEY_LENGTH_MAX = 100
 UNITS_MAX = 2**63 - 1
+PRIORITY_DEFAULT = 100
 
 
 class PlanGroup(models.Model):
@@ -27,6 +28,11 @@ class Feature(models.Model):
         STATIC = "static"
         METERED = "metered"
 
+    class Scope(models.TextChoices):
+        CUSTOMER = "customer"
+        MEMBER = "member"
+        ENTITY = "entity"
+
     key = models.SlugField(max_length=KEY_LENGTH_MAX, unique=True)
     name = models.CharField(max_length=255)
     description = models.TextField(blank=True)
@@ -40,6 +46,26 @@ class Feature(models.Model):
         related_name="features",
         help_text="The one group whose plans grant a metered feature.",
     )
+    scope = models.CharField(
+        max_length=16,
+        choices=Scope,
+        default=Scope.CUSTOMER,
+        help_text="Whose usage has a limit of its own, under the customer's.",
+    )
+    is_allocated = models.BooleanField(
+        default=False, help_text="Units are taken and given back, as seats are."
+    )
+    pool = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="The feature from whose units this one draws as well.",
+    )
+    pool_rate_units = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Units of the pool that one unit draws."
+    )
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
 
@@ -48,6 +74,16 @@ class Feature(models.Model):
             models.CheckConstraint(
                 condition=~Q(type="metered") | Q(plan_group__isnull=False),
                 name="feature_metered_has_group",
+            ),
+            models.CheckConstraint(
+                condition=Q(type="metered")
+                | Q(scope="customer", is_allocated=False, pool__isnull=True),
+                name="feature_only_metered_counts",
+            ),
+            models.CheckConstraint(
+                condition=Q(pool__isnull=True, pool_rate_units__isnull=True)
+                | Q(pool__isnull=False, pool_rate_units__gte=1),
+                name="feature_pool_has_rate",
             ),
         ]
 
@@ -177,11 +213,35 @@ class Entitlement(models.Model):
         default=Interval.MONTH,
     )
     reset_count = models.PositiveSmallIntegerField(default=1)
+    scope_limit_units = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Units per member or entity where the feature says so; empty means unlimited.",
+    )
+    priority = models.PositiveSmallIntegerField(
+        default=PRIORITY_DEFAULT,
+        help_text="Place in the burn order, lowest first; of static values the lowest wins.",
+    )
+    rollover_min_units = models.PositiveBigIntegerField(default=0)
+    rollover_max_units = models.PositiveBigIntegerField(
+        null=True, blank=True, default=0, help_text="Units kept at a reset; empty keeps all."
+    )
+    preserves_overage = models.BooleanField(
+        default=False, help_text="Overage burns the next period instead of being forgiven."
+    )
+    alert_percents = models.JSONField(
+        default=list, blank=True, help_text="Shares of the limit, in percent, that alert."
+    )
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["plan_version", "feature"], name="entitlement_feature_unique"
+            ),
+            models.CheckConstraint(
+                condition=Q(rollover_max_units__isnull=True)
+                | Q(rollover_max_units__gte=F("rollover_min_units")),
+                name="entitlement_rollover_ordered",
             ),
             models.CheckConstraint(
                 condition=Q(reset_count__gte=1), name="entitlement_reset_count_positive"
