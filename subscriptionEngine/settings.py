@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "subscriptions",
     "metering",
     "resources",
+    "billing",
     "subscriptionEngine",
 ]
 MIDDLEWARE = [

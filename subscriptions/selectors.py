@@ -14,6 +14,7 @@ from subscriptions.models import (
     CatalogRevision,
     Entitlement,
     Feature,
+    MeteredPrice,
     Plan,
     PlanVersion,
     Price,
@@ -250,6 +251,10 @@ def list_offered_versions() -> list[PlanVersion]:
         .select_related("plan__plan_group")
         .prefetch_related(
             Prefetch("prices", Price.objects.order_by("id")),
+            Prefetch(
+                "metered_prices",
+                MeteredPrice.objects.select_related("feature").order_by("feature__key", "currency"),
+            ),
             Prefetch(
                 "entitlements",
                 Entitlement.objects.select_related("feature").order_by("feature__key"),

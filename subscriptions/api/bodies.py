@@ -8,6 +8,7 @@ from core import clock
 from subscriptions.models import (
     Entitlement,
     Feature,
+    MeteredPrice,
     PlanVersion,
     Price,
     Subscription,
@@ -34,6 +35,7 @@ def plan(version: PlanVersion) -> Body:
         "rank": version.plan.rank,
         "trial_days": version.trial_days,
         "prices": [_price(price) for price in version.prices.all()],
+        "metered_prices": [_metered_price(price) for price in version.metered_prices.all()],
         "features": [_row(each) for each in version.entitlements.all() if each.enabled],
     }
 
@@ -57,6 +59,16 @@ def _price(price: Price) -> Body:
         "interval": price.interval,
         "interval_count": price.interval_count,
         "model": price.model,
+        "terms": price.terms,
+    }
+
+
+def _metered_price(price: MeteredPrice) -> Body:
+    return {
+        "feature": price.feature.key,
+        "currency": price.currency,
+        "model": price.model,
+        "terms": price.terms,
     }
 
 

@@ -35,7 +35,7 @@ class MarkPaidSerializer(StrictSerializer):
 
 
 class PriceSerializer(serializers.Serializer[Any]):
-    """A price per interval, in minor units."""
+    """A price per interval, in minor units, or by its terms in major units."""
 
     key = serializers.CharField()
     currency = serializers.CharField()
@@ -43,6 +43,16 @@ class PriceSerializer(serializers.Serializer[Any]):
     interval = serializers.CharField()
     interval_count = serializers.IntegerField()
     model = serializers.CharField()
+    terms = serializers.JSONField(allow_null=True)
+
+
+class MeteredPriceSerializer(serializers.Serializer[Any]):
+    """What the usage of a feature costs, billed after each period."""
+
+    feature = serializers.CharField()
+    currency = serializers.CharField()
+    model = serializers.CharField()
+    terms = serializers.JSONField()
 
 
 class FeatureRowSerializer(serializers.Serializer[Any]):
@@ -77,6 +87,7 @@ class PlanSerializer(serializers.Serializer[Any]):
     rank = serializers.IntegerField()
     trial_days = serializers.IntegerField()
     prices = PriceSerializer(many=True)
+    metered_prices = MeteredPriceSerializer(many=True)
     features = FeatureRowSerializer(many=True)
     eligibility = EligibilitySerializer(required=False)
 

@@ -34,8 +34,10 @@ PLAN_EXAMPLE = {
             "interval": "month",
             "interval_count": 1,
             "model": "flat",
+            "terms": None,
         }
     ],
+    "metered_prices": [],
     "features": [
         {
             "feature": "api_calls",

@@ -14,10 +14,12 @@ from subscriptions.models.catalog import (
     CatalogRevision,
     Entitlement,
     Feature,
+    MeteredPrice,
     Plan,
     PlanGroup,
     PlanVersion,
     Price,
+    PriceModel,
 )
 from subscriptions.models.lifecycle import Subscription, TimelineEntry
 
@@ -31,11 +33,13 @@ __all__ = [
     "CatalogRevision",
     "Entitlement",
     "Feature",
+    "MeteredPrice",
     "Override",
     "Plan",
     "PlanGroup",
     "PlanVersion",
     "Price",
+    "PriceModel",
     "Subscription",
     "SubscriptionAddOn",
     "TimelineEntry",

@@ -4,6 +4,8 @@ from django.db import models
 from django.db.models import F, Q
 
 from core.periods import Interval
+from subscriptions import terms
+from subscriptions.terms import Terms
 
 KEY_LENGTH_MAX = 100
 UNITS_MAX = 2**63 - 1
@@ -151,12 +153,24 @@ class PlanVersion(models.Model):
         return f"{self.plan_id} v{self.number}"
 
 
-class Price(models.Model):
-    """What a plan version costs per interval, in minor units of a currency; 0 is free."""
+class PriceModel(models.TextChoices):
+    """How an amount follows from a quantity."""
 
-    class Model(models.TextChoices):
-        FLAT = "flat"
-        PER_UNIT = "per_unit"
+    FLAT = "flat"
+    PER_UNIT = "per_unit"
+    PACKAGE = "package"
+    VOLUME = "volume"
+    GRADUATED = "graduated"
+    PERCENTAGE = "percentage"
+
+
+class Price(models.Model):
+    """What a plan version costs per interval, billed in advance.
+
+    In minor units of a currency (0 is free), or by the terms where one amount does not say it.
+    """
+
+    Model = PriceModel
 
     plan_version = models.ForeignKey(PlanVersion, on_delete=models.CASCADE, related_name="prices")
     key = models.SlugField(max_length=KEY_LENGTH_MAX)
@@ -168,7 +182,10 @@ class Price(models.Model):
         default=Interval.MONTH,
     )
     interval_count = models.PositiveSmallIntegerField(default=1)
-    model = models.CharField(max_length=16, choices=Model, default=Model.FLAT)
+    model = models.CharField(max_length=16, choices=PriceModel, default=PriceModel.FLAT)
+    terms = models.JSONField(
+        null=True, blank=True, help_text="Unit prices, packages and tiers, in major units."
+    )
 
     class Meta:
         constraints = [
@@ -180,6 +197,54 @@ class Price(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} {self.unit_amount_minor} {self.currency}"
+
+    @property
+    def is_free(self) -> bool:
+        """Tell whether nothing is ever due."""
+        return not self.unit_amount_minor and not self.terms
+
+    def read_terms(self) -> Terms:
+        """Return what a quantity costs.
+
+        :raises TermsInvalid: for terms that were never published.
+        """
+        return terms.read(
+            model=self.model,
+            currency=self.currency,
+            unit_amount_minor=self.unit_amount_minor,
+            document=self.terms or {},
+        )
+
+
+class MeteredPrice(models.Model):
+    """What the usage of a metered feature costs, billed in arrears at each period's end."""
+
+    plan_version = models.ForeignKey(
+        PlanVersion, on_delete=models.CASCADE, related_name="metered_prices"
+    )
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="+")
+    currency = models.CharField(max_length=3)
+    model = models.CharField(max_length=16, choices=PriceModel, default=PriceModel.PER_UNIT)
+    terms = models.JSONField(help_text="Unit prices, packages and tiers, in major units.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["plan_version", "feature", "currency"], name="metered_price_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.feature_id} {self.model} {self.currency}"
+
+    def read_terms(self) -> Terms:
+        """Return what a quantity costs.
+
+        :raises TermsInvalid: for terms that were never published.
+        """
+        return terms.read(
+            model=self.model, currency=self.currency, unit_amount_minor=0, document=self.terms
+        )
 
 
 class Entitlement(models.Model):

@@ -6,17 +6,20 @@ from datetime import datetime
 from django.db.models import F, QuerySet
 
 from core import clock as clocks
-from core import db, errors
+from core import db, errors, money
 from subscriptions import errors as own_errors
 from subscriptions import locks as own_locks
 from subscriptions.models import (
     CatalogRevision,
     Entitlement,
     Feature,
+    MeteredPrice,
     Plan,
     PlanVersion,
     Price,
+    PriceModel,
 )
+from subscriptions.terms import TermsInvalid
 
 Status = PlanVersion.Status
 Fault = dict[str, str]
@@ -47,12 +50,16 @@ def draft(*, plan_id: int, clock: clocks.Clock) -> PlanVersion:
 
 def _copy_content(source: PlanVersion, target: PlanVersion) -> None:
     prices = list(source.prices.order_by("id"))
+    metered_prices = list(source.metered_prices.order_by("id"))
     entitlements = list(source.entitlements.order_by("id"))
     for price in prices:
         price.pk, price.plan_version = None, target
+    for metered_price in metered_prices:
+        metered_price.pk, metered_price.plan_version = None, target
     for entitlement in entitlements:
         entitlement.pk, entitlement.plan_version = None, target
     Price.objects.bulk_create(prices)
+    MeteredPrice.objects.bulk_create(metered_prices)
     Entitlement.objects.bulk_create(entitlements)
 
 
@@ -142,8 +149,30 @@ def _faults(plan: Plan, version: PlanVersion) -> Iterator[Fault]:
     for row in version.entitlements.select_related("feature").order_by("feature__key"):
         yield from _entitlement_faults(plan, row)
     for price in version.prices.order_by("key"):
-        if price.interval == "lifetime":
-            yield _fault("prices", price.key, "A price recurs; lifetime is no billing interval.")
+        yield from _price_faults(price)
+    granted = set(version.entitlements.filter(enabled=True).values_list("feature_id", flat=True))
+    for metered in version.metered_prices.select_related("feature").order_by("feature__key"):
+        key = metered.feature.key
+        if metered.feature.type != Feature.Type.METERED or metered.feature_id not in granted:
+            yield _fault("metered_prices", key, "The version grants no such metered feature.")
+        yield from _terms_faults("metered_prices", key, metered)
+
+
+def _price_faults(price: Price) -> Iterator[Fault]:
+    if price.interval == "lifetime":
+        yield _fault("prices", price.key, "A price recurs; lifetime is no billing interval.")
+    if price.model == PriceModel.PERCENTAGE:
+        yield _fault("prices", price.key, "A percentage prices usage; make a metered price.")
+    yield from _terms_faults("prices", price.key, price)
+
+
+def _terms_faults(part: str, key: str, price: Price | MeteredPrice) -> Iterator[Fault]:
+    if not money.is_currency(price.currency):
+        yield _fault(part, key, f"{price.currency!r} is no currency of ISO 4217.")
+    try:
+        price.read_terms()
+    except TermsInvalid as error:
+        yield _fault(part, key, str(error))
 
 
 def _entitlement_faults(plan: Plan, row: Entitlement) -> Iterator[Fault]:

@@ -57,7 +57,7 @@ class Offer:
     @property
     def requires_payment(self) -> bool:
         """Tell whether access waits for a payment."""
-        return self.price is not None and self.price.unit_amount_minor > 0
+        return self.price is not None and not self.price.is_free
 
 
 def subscribe(
@@ -233,7 +233,7 @@ def resolve_offer(*, order: Order, currency: str) -> Offer:
     if not prices:
         return Offer(plan_version=version, price=None)
     own = [each for each in prices if each.currency == currency]
-    if not own and any(each.unit_amount_minor for each in prices):
+    if not own and not all(each.is_free for each in prices):
         detail = f"The customer pays in {currency}, the price is in {prices[0].currency}."
         raise own_errors.CurrencyMismatch(detail)
     return Offer(plan_version=version, price=(own or prices)[0])

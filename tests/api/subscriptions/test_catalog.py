@@ -59,8 +59,10 @@ class TestPlans:
                     "interval": "month",
                     "interval_count": 1,
                     "model": "flat",
+                    "terms": None,
                 }
             ],
+            "metered_prices": [],
             "features": [
                 {
                     "feature": feature,

@@ -1,6 +1,7 @@
 """Plan versions: drafts are edited, what is published never changes, not even by hand."""
 
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -11,6 +12,8 @@ from subscriptions import selectors
 from subscriptions.models import (
     CatalogRevision,
     Entitlement,
+    Feature,
+    MeteredPrice,
     Plan,
     PlanVersion,
     Price,
@@ -20,6 +23,7 @@ from subscriptions.models import (
 from subscriptions.services import catalog
 from tests import factories
 
+TWICE = "Give the amount in minor units or in the terms, not in both."
 pytestmark = pytest.mark.django_db
 
 
@@ -31,7 +35,13 @@ def plan(at) -> Plan:
 def content() -> tuple[list[dict], ...]:
     return tuple(
         list(model.objects.order_by("pk").values())
-        for model in (PlanVersion, Price, Entitlement, CatalogRevision)
+        for model in (PlanVersion, Price, MeteredPrice, Entitlement, CatalogRevision)
+    )
+
+
+def price_usage(version: PlanVersion, feature: Feature) -> MeteredPrice:
+    return MeteredPrice.objects.create(
+        plan_version=version, feature=feature, currency="EUR", terms={"unit_amount": "0.0005"}
     )
 
 
@@ -122,6 +132,52 @@ class TestPublish:
             "A price recurs; lifetime is no billing interval.",
         ]
 
+    @pytest.mark.parametrize(
+        ("change", "detail"),
+        [
+            ({"currency": "eur"}, "'eur' is no currency of ISO 4217."),
+            (
+                {"model": "percentage", "unit_amount_minor": 0, "terms": {"rate_percent": "2"}},
+                "A percentage prices usage; make a metered price.",
+            ),
+            ({"model": "volume", "unit_amount_minor": 0}, "A volume price needs tiers."),
+            ({"terms": {"amount": "9.99"}, "unit_amount_minor": 1}, TWICE),
+        ],
+    )
+    def test_is_refused_for_prices_without_sound_terms(self, plan, at, change, detail):
+        draft = catalog.draft(plan_id=plan.pk, clock=factories.standing(at))
+        draft.prices.update(**change)
+        before = content()
+        with pytest.raises(errors.Invalid) as refused:
+            catalog.publish(plan_version_id=draft.pk, clock=factories.standing(at))
+        assert refused.value.facts()["errors"] == [
+            {"pointer": "/prices/pro-monthly", "code": "not_publishable", "detail": detail}
+        ]
+        assert content() == before
+
+    def test_is_refused_for_a_price_of_usage_that_the_version_does_not_grant(self, plan, at):
+        draft = catalog.draft(plan_id=plan.pk, clock=factories.standing(at))
+        for key in ("storage_gb", "exports"):
+            price_usage(draft, factories.make_feature(key, at=at))
+        before = content()
+        with pytest.raises(errors.Invalid) as refused:
+            catalog.publish(plan_version_id=draft.pk, clock=factories.standing(at))
+        assert [each["pointer"] for each in refused.value.facts()["errors"]] == [
+            "/metered_prices/exports",
+            "/metered_prices/storage_gb",
+        ]
+        assert content() == before
+
+    def test_of_terms_and_metered_prices_is_kept_and_copied_to_the_next_draft(self, plan, at):
+        draft = catalog.draft(plan_id=plan.pk, clock=factories.standing(at))
+        draft.prices.update(terms={"amount": "19.999"}, unit_amount_minor=0)
+        price_usage(draft, factories.make_feature("api_calls", at=at))
+        catalog.publish(plan_version_id=draft.pk, clock=factories.standing(at))
+        following = catalog.draft(plan_id=plan.pk, clock=factories.standing(at))
+        assert following.metered_prices.get().read_terms().amount == Fraction("0.0005")
+        assert following.prices.get().read_terms().amount == Fraction("19.999")
+        assert not following.prices.get().is_free
+
 
 class TestArchive:
     def test_takes_a_version_off_the_offer_and_keeps_its_subscribers(self, plan, at):
@@ -153,6 +209,8 @@ class TestPublishedVersion:
             lambda: PlanVersion.objects.update(status="archived", number=7),
             lambda: Entitlement.objects.update(limit_units=10**9),
             lambda: Price.objects.update(unit_amount_minor=0),
+            lambda: Price.objects.update(terms={}),
+            lambda: price_usage(PlanVersion.objects.get(), Feature.objects.get(key="api_calls")),
             lambda: Price.objects.create(
                 plan_version=PlanVersion.objects.get(),
                 key="x",

@@ -1,0 +1,1 @@
+"""Prices, invoices, payments: what subscriptions cost, to the minor unit."""
