@@ -20,6 +20,8 @@ SCOPES = (
     "subscriptions:write",
     "customers:read",
     "customers:write",
+    "events:write",
+    "meters:read",
 )
 
 

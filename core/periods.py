@@ -8,7 +8,7 @@ forward (PEP 495, fold 0). Counting from the boundary before would drift: 31 Jan
 """
 
 import calendar
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -31,6 +31,7 @@ class Interval(StrEnum):
 
 ELAPSED = {Interval.MINUTE: timedelta(minutes=1), Interval.HOUR: timedelta(hours=1)}
 DAYS = {Interval.DAY: 1, Interval.WEEK: 7}
+MONDAY_AND_FIRST = datetime(2001, 1, 1)  # noqa: DTZ001 - a wall time, at home in every zone
 MONTHS = {Interval.MONTH: 1, Interval.QUARTER: 3, Interval.HALF_YEAR: 6, Interval.YEAR: 12}
 
 
@@ -110,6 +111,31 @@ def period_at(recurrence: Recurrence, *, at: datetime) -> Period:
         starts_at=boundary(recurrence, index=index),
         ends_at=boundary(recurrence, index=index + 1),
     )
+
+
+def windows(
+    *, starts_at: datetime, ends_at: datetime, interval: Interval, time_zone: str
+) -> Iterator[Period]:
+    """Yield the calendar's minutes, hours, days, weeks (from Monday), months … of a zone.
+
+    The first begins at `starts_at` and the last ends at `ends_at` (exclusive), within their
+    window. A day has as many hours as it has in the zone.
+
+    :raises ValueError: for a naive instant or an unknown zone.
+    """
+    anchor = MONDAY_AND_FIRST.replace(tzinfo=_zone(time_zone))
+    if interval in ELAPSED:
+        here = starts_at.astimezone(_zone(time_zone))
+        anchor = here.replace(minute=here.minute if interval is Interval.MINUTE else 0)
+        anchor = anchor.replace(second=0, microsecond=0, fold=0)
+    recurrence = Recurrence(anchor=anchor, time_zone=time_zone, interval=interval)
+    index = index_at(recurrence, at=starts_at)
+    begins_at = boundary(recurrence, index=index)
+    while begins_at < ends_at:
+        index += 1
+        next_at = boundary(recurrence, index=index)
+        yield Period(starts_at=max(begins_at, starts_at), ends_at=min(next_at, ends_at))
+        begins_at = next_at
 
 
 def clipped(period: Period, *, starts_at: datetime | None, ends_at: datetime | None) -> Period:

@@ -1,7 +1,7 @@
 """Define what metering may refuse, and the codes of recorded denials."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from core.errors import Category, DomainError
 
@@ -71,6 +71,40 @@ class FeatureNotMetered(DomainError):
 
     code = "feature_not_metered"
     title = "The feature is not metered"
+    category = Category.UNPROCESSABLE
+
+
+class MeterUnknown(DomainError):
+    """Refuse a meter's key, or an event's type, that no meter has: a typo is never silence."""
+
+    code = "meter_unknown"
+    title = "There is no such meter"
+    category = Category.NOT_FOUND
+
+    @classmethod
+    def named(cls, key: str) -> Self:
+        """Return the refusal of the key."""
+        return cls(f"There is no meter {key!r}.")
+
+    @classmethod
+    def counting(cls, event_type: str) -> Self:
+        """Return the refusal of the event type."""
+        return cls(f"No meter counts events of the type {event_type!r}.")
+
+
+class EventTooOld(DomainError):
+    """Refuse an event whose own time lies before the late horizon of its meter."""
+
+    code = "event_too_old"
+    title = "The event is too old"
+    category = Category.UNPROCESSABLE
+
+
+class EventInFuture(DomainError):
+    """Refuse an event whose own time lies ahead of the clock by more than the skew."""
+
+    code = "event_in_future"
+    title = "The event lies in the future"
     category = Category.UNPROCESSABLE
 
 

@@ -48,6 +48,7 @@ class Engine:
     refresh_token_seconds: int
     refresh_reuse_grace_seconds: int
     body_bytes_max: int
+    event_batch_bytes_max: int
 
 
 ENGINE = Engine(
@@ -58,6 +59,7 @@ ENGINE = Engine(
     refresh_token_seconds=env.int("REFRESH_TOKEN_SECONDS", default=1_209_600),
     refresh_reuse_grace_seconds=env.int("REFRESH_REUSE_GRACE_SECONDS", default=10),
     body_bytes_max=env.int("BODY_BYTES_MAX", default=1_048_576),
+    event_batch_bytes_max=env.int("EVENT_BATCH_BYTES_MAX", default=16_777_216),
 )
 
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])

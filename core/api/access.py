@@ -1,5 +1,10 @@
 """Turn what a caller names into the customer he may act for; nothing else does."""
 
+from collections.abc import Collection
+from contextlib import suppress
+from uuid import UUID
+
+from django.db.models import Q
 from rest_framework.request import Request
 
 from core import errors
@@ -37,6 +42,30 @@ def access_customer(
     return memberships[0].customer
 
 
+def access_customers(
+    request: Request, *, scope: str, named: Collection[str | None]
+) -> dict[str | None, UUID]:
+    """Return the ids of those among the named customers that the caller acts for.
+
+    None stands for nobody named: a user's own customer, where he has just one. Whom the answer
+    lacks is not there, or not the caller's.
+
+    :raises InsufficientScope: for a service key without the scope.
+    """
+    identity = identity_of(request)
+    if identity.service_key is not None:
+        access_scope(request, scope=scope)
+        names = {name for name in named if name is not None}
+        return {name: each.pk for name, each in find_customers(names=names).items()}
+    found: dict[str | None, UUID] = {}
+    for each in identity.memberships:
+        found |= {str(each.customer_id): each.customer_id}
+    found |= {each.customer.external_key: each.customer_id for each in identity.memberships}
+    if len(identity.memberships) == 1:
+        found[None] = identity.memberships[0].customer_id
+    return found
+
+
 def access_scope(request: Request, *, scope: str) -> ServiceKey:
     """Return the service key that calls, where it has the scope.
 
@@ -50,6 +79,15 @@ def access_scope(request: Request, *, scope: str) -> ServiceKey:
         detail = f"This service key lacks the scope {scope}."
         raise errors.InsufficientScope(detail, facts={"scope": scope})
     return service_key
+
+
+def access_reader(request: Request, *, scope: str) -> None:
+    """Let any user pass, and a service key with the scope.
+
+    :raises InsufficientScope: for a service key without the scope.
+    """
+    if identity_of(request).service_key is not None:
+        access_scope(request, scope=scope)
 
 
 def access_user(request: Request) -> User:
@@ -89,6 +127,19 @@ def find_customer(*, named: str) -> Customer | None:
     """Return the customer of an external key or else of an id."""
     found = {each.external_key: each for each in Customer.objects.named(named)}
     return found.get(named) or next(iter(found.values()), None)
+
+
+def find_customers(*, names: Collection[str]) -> dict[str, Customer]:
+    """Return the customers of external keys or else of ids, in one statement."""
+    ids: dict[str, UUID] = {}
+    for name in names:
+        with suppress(ValueError):
+            ids[name] = UUID(name)
+    named = Q(external_key__in=names) | Q(pk__in=ids.values())
+    rows = list(Customer.objects.filter(named)) if names else []
+    by_id = {each.pk: each for each in rows}
+    found = {name: by_id[pk] for name, pk in ids.items() if pk in by_id}
+    return found | {each.external_key: each for each in rows if each.external_key in names}
 
 
 def _is(membership: Member, named: str) -> bool:

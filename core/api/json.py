@@ -48,6 +48,11 @@ class JSONParser(BaseParser):
 
     media_type = "application/json"
 
+    def bytes_max(self) -> int:
+        """Return the largest body in bytes."""
+        bytes_max: int = settings.ENGINE.body_bytes_max
+        return bytes_max
+
     def parse(
         self,
         stream: IO[bytes],
@@ -59,7 +64,7 @@ class JSONParser(BaseParser):
         :raises PayloadTooLarge: for a body beyond the bound.
         :raises Malformed: for what is not JSON: broken, too deep, NaN or not UTF-8.
         """
-        body_bytes_max = settings.ENGINE.body_bytes_max
+        body_bytes_max = self.bytes_max()
         body = stream.read(body_bytes_max + 1)
         if len(body) > body_bytes_max:
             detail = f"The body may have at most {body_bytes_max} bytes."

@@ -18,6 +18,7 @@ from core.errors import DomainError
 
 View = TypeVar("View", bound=Callable[..., Any])
 SerializerClass = type[serializers.BaseSerializer[Any]]
+RequestBody = SerializerClass | Mapping[str, Mapping[str, Any]]
 Answer = SerializerClass | serializers.BaseSerializer[Any] | None
 ALWAYS = (errors.Internal, errors.LockTimeout, errors.Unavailable)
 BODY = (
@@ -75,13 +76,16 @@ def operation(  # noqa: PLR0913 - each part of an operation's description is nam
     answers: Mapping[int, Answer],
     example: object = None,
     refusals: Sequence[type[DomainError]] = (),
-    request: SerializerClass | None = None,
+    request: RequestBody | None = None,
     request_example: object = None,
     parameters: Sequence[OpenApiParameter] = (),
     keyed: bool = False,
     public: bool = False,
 ) -> Callable[[View], View]:
-    """Describe an operation in the schema, with an example of its success and each problem."""
+    """Describe an operation in the schema, with an example of its success and each problem.
+
+    A body of several media types is a mapping of them to their schemas, its example likewise.
+    """
     kinds = [*refusals, *ALWAYS]
     kinds += BODY if request else ()
     kinds += KEYED if keyed else ()
@@ -100,11 +104,6 @@ def operation(  # noqa: PLR0913 - each part of an operation's description is nam
             description=", ".join(kind.code for kind in members),
             examples=[_example(kind, status) for kind in members],
         )
-    asked = (
-        []
-        if request_example is None
-        else [OpenApiExample("request", value=request_example, request_only=True)]
-    )
     return extend_schema(
         operation_id=operation_id,
         tags=[tag],
@@ -113,9 +112,21 @@ def operation(  # noqa: PLR0913 - each part of an operation's description is nam
         request=request,
         responses=responses,
         parameters=[*parameters, *([KEY_PARAMETER] if keyed else [])],
-        examples=asked,
+        examples=_request_examples(request, request_example),
         auth=[] if public else None,
     )
+
+
+def _request_examples(request: RequestBody | None, given: object) -> list[OpenApiExample]:
+    if given is None:
+        return []
+    by_type = (
+        given if isinstance(request, Mapping) and isinstance(given, Mapping) else {None: given}
+    )
+    return [
+        OpenApiExample("request", value=value, media_type=media_type, request_only=True)
+        for media_type, value in by_type.items()
+    ]
 
 
 def page_of(serializer: SerializerClass) -> serializers.Serializer[Any]:

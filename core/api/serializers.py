@@ -105,6 +105,23 @@ class StrictBooleanField(serializers.BooleanField):
         return data
 
 
+def read_instant(value: object, *, field: str) -> datetime | None:
+    """Return an RFC 3339 instant in UTC; None for what is not one.
+
+    :raises NaiveDatetime: where the offset is missing.
+    """
+    if not isinstance(value, str) or not INSTANT.fullmatch(value):
+        return None
+    try:
+        instant = datetime.fromisoformat(value.upper())
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    detail = f"{value} has no offset; write {value}Z for UTC."
+    raise errors.NaiveDatetime(detail, facts={"field": field})
+
+
 class InstantField(serializers.DateTimeField):
     """Accept an RFC 3339 instant with its offset; return it in UTC."""
 
@@ -113,16 +130,10 @@ class InstantField(serializers.DateTimeField):
 
         :raises NaiveDatetime: where the offset is missing.
         """
-        if not isinstance(value, str) or not INSTANT.fullmatch(value):
+        instant = read_instant(value, field=self.field_name or "")
+        if instant is None:
             self.fail("invalid", format="RFC 3339")
-        try:
-            instant = datetime.fromisoformat(value.upper())
-            if instant.tzinfo is not None:
-                return instant.astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail("invalid", format="RFC 3339")
-        detail = f"{value} has no offset; write {value}Z for UTC."
-        raise errors.NaiveDatetime(detail, facts={"field": self.field_name or ""})
+        return instant
 
     def to_representation(self, value: Any) -> str:  # noqa: ANN401 - DRF's signature
         """Return the instant in UTC, ending in Z."""
