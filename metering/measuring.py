@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import BigIntegerField, Count, Expression, F, Max, Min, QuerySet, Sum, Window
-from django.db.models.fields.json import KT
+from django.db.models.fields.json import KT, KeyTransform
 from django.db.models.functions import RowNumber
 
 from core import errors, periods
@@ -132,7 +132,7 @@ def _aggregated(question: Question, spans: Sequence[Period]) -> Any:  # noqa: AN
     )
     for number, (name, value) in enumerate((question.where or {}).items()):
         wanted = f"wanted_{number}"
-        events = events.alias(**{wanted: KT(f"groups__{name}")}).filter(**{wanted: value})
+        events = events.alias(**{wanted: KeyTransform(name, "groups")}).filter(**{wanted: value})
     numbered = events.annotate(
         window=WindowNumber("occurred_at", starts=tuple(each.starts_at for each in spans)),
         **{

@@ -28,7 +28,7 @@ class Reading:
     meter_id: int | None
     value: int | None
     text: str | None
-    groups: dict[str, str | None]
+    groups: dict[str, str]
 
 
 NOTHING = Reading(meter_id=None, value=None, text=None, groups={})
@@ -73,13 +73,16 @@ class Reader:
         elif self.meter.aggregation != Aggregation.COUNT:
             value = self._value(paths.find(self.value_path, document=document))
         return Reading(
-            meter_id=self.meter.pk,
-            value=value,
-            text=text,
-            groups={
-                name: _text(paths.find(path, document=document), name) for name, path in self.groups
-            },
+            meter_id=self.meter.pk, value=value, text=text, groups=self._groups(document)
         )
+
+    def _groups(self, document: object) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, path in self.groups:
+            text = _text(paths.find(path, document=document), name)
+            if text is not None:
+                found[name] = text
+        return found
 
     def _matches(self, document: object) -> bool:
         for path, wanted in self.filters:

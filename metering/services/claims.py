@@ -39,7 +39,7 @@ class Row:
     meter_id: int | None
     value: int | None
     text: str | None
-    groups: Mapping[str, str | None]
+    groups: Mapping[str, str]
 
     @property
     def key(self) -> EventKey:

@@ -190,8 +190,10 @@ def _claim(rows: Sequence[Row]) -> set[EventKey]:
     return claimed
 
 
-def _forgiven(events: Sequence[Event | DomainError], outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Tell duplicate of what would be refused now and was counted before."""
+def _forgiven(
+    events: Sequence[Event | DomainError], outcomes: Sequence[Outcome], *, claimed: set[EventKey]
+) -> list[Outcome]:
+    """Tell duplicate of what would be refused now and was counted by an earlier request."""
     refused = {
         position: event.key
         for position, event in enumerate(events)
