@@ -15,6 +15,7 @@ help: ## Show these targets
 run: .venv/.runtime ## Serve the demo on 127.0.0.1:$PORT (8000); SQLite unless DATABASE_URL is set
 	@echo "── migrating"
 	@$(PY) manage.py migrate --verbosity 0
+	@$(PY) manage.py roles --verbosity 0
 	@$(PY) manage.py demo
 	@$(PY) manage.py serve
 

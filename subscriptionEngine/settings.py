@@ -189,6 +189,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 CSRF_FAILURE_VIEW = "core.api.problems.refuse_csrf"
 AXES_FAILURE_LIMIT: int = env.int("LOGIN_FAILURES_MAX", default=10)
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -201,6 +202,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "subscriptionEngine.formats"
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "static_root"
 WHITENOISE_USE_FINDERS = True
@@ -278,7 +280,16 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
 }
-UNFOLD = {"SITE_TITLE": "Subscription Engine", "SITE_HEADER": "Subscription Engine"}
+UNFOLD = {
+    "SITE_TITLE": "Subscription Engine",
+    "SITE_HEADER": "Subscription Engine",
+    "SITE_SYMBOL": "verified_user",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}core/favicon.svg"}
+    ],
+    "ENVIRONMENT": "subscriptionEngine.navigation.environment",
+    "SIDEBAR": {"navigation": "subscriptionEngine.navigation.areas"},
+}
 SILENCED_SYSTEM_CHECKS: list[str] = []
 LOGGING = {
     "version": 1,

@@ -1,0 +1,5 @@
+"""Show users, service keys and the outbox; give every screen its base and its operations."""
+
+from core.admin import keys, outbox, users
+
+__all__ = ["keys", "outbox", "users"]

@@ -1,0 +1,125 @@
+"""Let staff do one thing to one row: told what would happen, asked why, done on POST alone.
+
+An operation is declared once, with its permission. Its page shows the consequence, asks for
+a reason, and calls the same service as the API; the deed stands in the row's history.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from django import forms
+from django.db.models import Model
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from core import clock as clocks
+
+REASON_LENGTH_MAX = 255
+R = TypeVar("R")
+
+
+class OperationForm(forms.Form):
+    """Ask for what an operation needs besides its row; subclasses add the fields."""
+
+    def adapt(self, row: object) -> None:
+        """Offer what the row allows; called before the form is shown or read."""
+
+    def offer(self, name: str, choices: Sequence[tuple[str, str]]) -> None:
+        """Let the field be one of the choices."""
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101 - the form's own declaration
+        field.choices = choices
+
+
+class ReasonForm(OperationForm):
+    """Ask why."""
+
+    reason = forms.CharField(
+        max_length=REASON_LENGTH_MAX,
+        help_text="Kept with what you do, for whoever asks later.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of text under their headings."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    empty_text: str = "Nothing yet."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consequence:
+    """What would happen, or how things stand, in sentences and tables."""
+
+    sentences: Sequence[str]
+    tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What happened. `url` leads on, by default to the row; `secret` is shown this once."""
+
+    message: str
+    url: str = ""
+    secret: str = ""
+    made: Model | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Generic[R]):
+    """One request of a member of staff: the row, the form's values, who asks and why."""
+
+    row: R
+    actor_name: str
+    request_id: str
+    clock: clocks.Clock
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """Return why it is asked; empty before it is confirmed."""
+        return str(self.values.get("reason", ""))
+
+
+class Operation(Generic[R]):
+    """One thing that staff may do to a row.
+
+    `previews` says that the consequence depends on what is entered, so that it is shown between
+    entering and confirming.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    permission: ClassVar[str]
+    icon: ClassVar[str] = ""
+    form: ClassVar[type[OperationForm]] = ReasonForm
+    previews: ClassVar[bool] = False
+    is_dangerous: ClassVar[bool] = False
+
+    def is_offered(self, row: R) -> bool:  # noqa: ARG002 - the rule of subclasses
+        """Tell whether the row's state lets it make sense; the service decides."""
+        return True
+
+    def consequence(self, asked: Asked[R]) -> Consequence:
+        """Return what would happen.
+
+        :raises DomainError: where it cannot happen.
+        """
+        raise NotImplementedError
+
+    def run(self, asked: Asked[R]) -> Done:
+        """Do it, by a service.
+
+        :raises DomainError: where the service refuses; nothing changed then.
+        """
+        raise NotImplementedError
+
+
+class Inspection(Operation[R]):
+    """A question about a row: it shows, and never acts."""
+
+    form: ClassVar[type[OperationForm]] = OperationForm

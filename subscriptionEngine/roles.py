@@ -1,0 +1,40 @@
+"""Say what each role of staff may do; `manage.py roles` makes the groups."""
+
+VIEW_CUSTOMERS = (
+    "core.view_customer",
+    "core.view_member",
+    "subscriptions.view_*",
+    "metering.view_*",
+)
+CATALOG = tuple(
+    f"subscriptions.{verb}_{model}"
+    for verbs, models in (
+        (("add", "change"), ("feature", "plan", "plangroup", "planversion")),
+        (("add", "change", "delete"), ("price", "meteredprice", "entitlement")),
+    )
+    for verb in verbs
+    for model in models
+)
+ROLES = {
+    "read-only": VIEW_CUSTOMERS,
+    "support": (
+        *VIEW_CUSTOMERS,
+        "core.view_user",
+        "subscriptions.add_subscription",
+        "subscriptions.cancel_subscription",
+    ),
+    "finance": (
+        *VIEW_CUSTOMERS,
+        "core.view_outboxevent",
+        "subscriptions.pay_subscription",
+    ),
+    "catalog manager": (
+        *VIEW_CUSTOMERS,
+        *CATALOG,
+        "subscriptions.archive_*",
+        "subscriptions.publish_planversion",
+        "metering.add_meter",
+        "metering.archive_meter",
+    ),
+    "owner": ("core.*", "subscriptions.*", "metering.*"),
+}

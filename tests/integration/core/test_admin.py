@@ -1,0 +1,273 @@
+"""The admin's house rules: who may do what, on POST alone, with a reason, and told before."""
+
+import re
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from core.admin.base import EngineAdmin
+from core.admin.operations import Inspection, OperationForm, ReasonForm
+from core.models import OutboxEvent, ServiceKey, User
+from core.services import login, service_keys
+from subscriptionEngine.roles import ROLES
+from tests import factories, staff
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("standing_clock")]
+
+EVERYBODY = set(ROLES)
+ALLOWED = {
+    ("subscriptions.Feature", "archive_feature", "feature"): {"catalog manager", "owner"},
+    ("subscriptions.Plan", "archive_plan", "plan"): {"catalog manager", "owner"},
+    ("subscriptions.Plan", "draft_version", "plan"): {"catalog manager", "owner"},
+    ("subscriptions.PlanVersion", "publish_version", "draft"): {"catalog manager", "owner"},
+    ("subscriptions.PlanVersion", "archive_version", "published"): {"catalog manager", "owner"},
+    ("subscriptions.PlanVersion", "next_version", "published"): {"catalog manager", "owner"},
+    ("subscriptions.PlanVersion", "compare_versions", "published"): EVERYBODY,
+    ("metering.Meter", "archive_meter", "meter"): {"catalog manager", "owner"},
+    ("subscriptions.Subscription", "mark_paid", "waiting"): {"finance", "owner"},
+    ("subscriptions.Subscription", "cancel_now", "active"): {"support", "owner"},
+    ("core.Customer", "start_plan", "waiting_customer"): {"support", "owner"},
+    ("core.Customer", "explain_decision", "customer"): EVERYBODY,
+    ("core.ServiceKey", "revoke_key", "key"): {"owner"},
+    ("core.User", "set_password", "user"): {"owner"},
+}
+VALUES = {
+    "start_plan": {"plan": "pro", "quantity": "1"},
+    "set_password": {"password": "a new long passphrase"},
+}
+LISTS = {
+    "core.Customer": EVERYBODY,
+    "core.OutboxEvent": {"finance", "owner"},
+    "core.ServiceKey": {"owner"},
+    "core.User": {"support", "owner"},
+    "metering.Balance": EVERYBODY,
+    "metering.Meter": EVERYBODY,
+    "metering.MeterEvent": EVERYBODY,
+    "metering.UsageEntry": EVERYBODY,
+    "subscriptions.Feature": EVERYBODY,
+    "subscriptions.Plan": EVERYBODY,
+    "subscriptions.PlanGroup": EVERYBODY,
+    "subscriptions.PlanVersion": EVERYBODY,
+    "subscriptions.Subscription": EVERYBODY,
+    "subscriptions.TimelineEntry": EVERYBODY,
+}
+
+
+def screens() -> dict[str, admin.ModelAdmin]:
+    return {model._meta.label: screen for model, screen in admin.site._registry.items()}
+
+
+def actions_of(screen: admin.ModelAdmin) -> list:
+    names = ("actions_list", "actions_row", "actions_detail", "actions_submit_line", "actions")
+    return [getattr(screen, each) for name in names for each in (getattr(screen, name, ()) or ())]
+
+
+def address(case: tuple[str, str, str], world: staff.World) -> str:
+    _, operation, row = case
+    return staff.page(world.rows[row], operation)
+
+
+class TestEveryScreen:
+    def test_stands_on_the_common_base_and_has_its_row_in_the_tables_above(self):
+        assert set(screens()) == set(LISTS)
+        assert all(isinstance(screen, EngineAdmin) for screen in screens().values())
+        declared = {
+            (label, operation.name)
+            for label, screen in screens().items()
+            for operation in screen.operations
+        }
+        assert declared == {(label, name) for label, name, _ in ALLOWED}
+
+    def test_has_no_action_but_its_operations_each_with_its_permission(self):
+        for screen in screens().values():
+            actions = actions_of(screen)
+            assert [each.operation for each in actions] == list(screen.operations)
+            for each in actions:
+                assert each.allowed_permissions == [each.operation.name]
+                assert re.fullmatch(
+                    r"(core|subscriptions|metering)\.\w+", each.operation.permission
+                )
+
+    def test_asks_for_a_reason_wherever_it_acts(self):
+        for screen in screens().values():
+            for operation in screen.operations:
+                asks = issubclass(operation.form, ReasonForm)
+                assert asks != issubclass(operation, Inspection), operation.name
+                assert issubclass(operation.form, OperationForm)
+
+    def test_deletes_nothing(self, at):
+        world = staff.world(at)
+        browser, before = staff.client(superuser=True), staff.rows()
+        for row in world.rows.values():
+            opts = row._meta
+            answer = browser.post(
+                f"/admin/{opts.app_label}/{opts.model_name}/{row.pk}/delete/", {"post": "yes"}
+            )
+            assert answer.status_code == 403
+        assert staff.rows() == before
+
+
+class TestPermissions:
+    @pytest.mark.parametrize("case", sorted(ALLOWED), ids="-".join)
+    def test_of_an_operation_are_the_roles_alone_and_never_given_by_being_staff(self, case, at):
+        world = staff.world(at)
+        before = staff.rows()
+        values = staff.confirmed(**VALUES.get(case[1], {}))
+        for role in (None, *ROLES):
+            browser = staff.client(role)
+            shown = browser.get(address(case, world))
+            assert shown.status_code == (200 if role in ALLOWED[case] else 403), role
+            if role not in ALLOWED[case]:
+                assert browser.post(address(case, world), values).status_code == 403, role
+        assert Client().post(address(case, world), values).status_code == 302
+        assert staff.rows() == before
+
+    @pytest.mark.parametrize("role", sorted(ROLES))
+    def test_of_a_list_are_the_roles_alone(self, role, at):
+        staff.world(at)
+        browser = staff.client(role)
+        for label, allowed in LISTS.items():
+            expected = 200 if role in allowed else 403
+            assert browser.get(staff.listed(label)).status_code == expected, label
+
+    def test_of_everything_are_the_superusers_and_the_sidebar_shows_what_one_may_see(self, at):
+        staff.world(at)
+        shown = staff.client("read-only").get("/admin/").content.decode()
+        assert "/admin/core/customer/" in shown
+        assert "/admin/core/servicekey/" not in shown
+        assert "/admin/core/servicekey/" in staff.client("owner").get("/admin/").content.decode()
+
+
+class TestOperation:
+    @pytest.mark.parametrize("case", sorted(ALLOWED), ids="-".join)
+    def test_changes_nothing_on_get_nor_before_it_is_confirmed_nor_without_a_reason(self, case, at):
+        world = staff.world(at)
+        browser, before = staff.client(superuser=True), staff.rows()
+        values = staff.confirmed(**VALUES.get(case[1], {}))
+        unconfirmed = {name: value for name, value in values.items() if name != "_confirmed"}
+        assert browser.get(address(case, world), values).status_code == 200
+        assert browser.head(address(case, world), values).status_code == 200
+        assert browser.post(address(case, world), unconfirmed).status_code == 200
+        assert browser.post(address(case, world), values | {"reason": " "}).status_code == 200
+        assert staff.rows() == before
+        assert LogEntry.objects.count() == 0
+
+    def test_refuses_a_form_from_elsewhere(self, at):
+        world = staff.world(at)
+        browser, before = staff.client(superuser=True, csrf=True), staff.rows()
+        answer = browser.post(staff.page(world.active, "cancel_now"), staff.confirmed())
+        assert answer.status_code == 403
+        assert staff.rows() == before
+
+    def test_of_a_row_that_is_not_there_is_not_found(self, at):
+        world = staff.world(at)
+        gone = staff.page(world.key, "revoke_key").replace(str(world.key.pk), "7")
+        assert staff.client(superuser=True).get(gone).status_code == 404
+
+    def test_is_offered_where_the_row_and_the_role_let_it_make_sense(self, at):
+        world = staff.world(at)
+        path = f"/admin/subscriptions/subscription/{world.waiting.pk}/mark-paid/"
+        for role, is_shown in (("finance", True), ("support", False)):
+            shown = staff.client(role).get(staff.page(world.waiting))
+            assert (path in shown.content.decode()) is is_shown
+        settled = staff.client("finance").get(staff.page(world.active))
+        assert "mark-paid" not in settled.content.decode()
+
+
+class TestServiceKeys:
+    VALUES = {"name": "worker", "scopes": ["usage:write"], "expires_at_0": "", "expires_at_1": ""}
+
+    def test_show_their_secret_once_and_work(self, at):
+        browser = staff.client("owner")
+        told = browser.post("/admin/core/servicekey/add/", {**self.VALUES, "reason": "new"})
+        assert "usage:write" in told.content.decode()
+        assert ServiceKey.objects.count() == 0
+        made = browser.post("/admin/core/servicekey/add/", staff.confirmed(**self.VALUES))
+        credential = re.search(r'id="secret">([^<]+)<', made.content.decode()).group(1)
+        found = service_keys.authenticate(credential=credential, clock=factories.standing(at))
+        assert (found.name, found.scopes) == ("worker", ["usage:write"])
+        assert "no-store" in made["Cache-Control"]
+        assert LogEntry.objects.get().get_change_message().endswith("a ticket asks for it")
+        page = browser.get(staff.page(found)).content.decode()
+        assert credential.partition(".")[2] not in page
+        assert found.secret_hash not in page
+
+    def test_are_refused_with_what_is_wrong(self):
+        browser = staff.client("owner")
+        past = {**self.VALUES, "expires_at_0": "2020-01-01", "expires_at_1": "00:00"}
+        answer = browser.post("/admin/core/servicekey/add/", staff.confirmed(**past))
+        assert (answer.status_code, ServiceKey.objects.count()) == (409, 0)
+        assert "The expiry has passed." in answer.content.decode()
+        for wrong in ({"scopes": ["all:things"]}, {"scopes": []}, {"name": ""}):
+            browser.post("/admin/core/servicekey/add/", staff.confirmed(**{**self.VALUES, **wrong}))
+        assert ServiceKey.objects.count() == 0
+
+    def test_end_when_revoked(self, at):
+        key = factories.make_service_key().service_key
+        answer = staff.client("owner").post(staff.page(key, "revoke_key"), staff.confirmed())
+        key.refresh_from_db()
+        assert (answer.status_code, key.is_usable(at=at)) == (302, False)
+
+
+class TestUsers:
+    def test_get_a_password_by_the_service_which_revokes_their_tokens(self, at):
+        user = factories.make_user(at=at)
+        factories.pair_for(user, at=at)
+        for address in (
+            staff.page(user, "set_password"),
+            f"/admin/core/user/{user.pk}/password/",
+        ):
+            before = User.objects.get(pk=user.pk)
+            answer = staff.client("owner").post(
+                address, staff.confirmed(password="another long passphrase")
+            )
+            after = User.objects.get(pk=user.pk)
+            assert answer.status_code == 302
+            assert after.check_password("another long passphrase")
+            assert after.token_version == before.token_version + 1
+
+    def test_that_are_superusers_are_touched_by_superusers_alone(self, at):
+        boss = User.objects.create_superuser(username="boss", email="b@example.com", password="x")
+        owner = staff.client("owner")
+        sent = staff.confirmed(password="another long passphrase")
+        assert owner.post(staff.page(boss, "set_password"), sent).status_code == 403
+        assert owner.post(f"/admin/core/user/{boss.pk}/password/", sent).status_code == 403
+        assert owner.post(staff.page(boss), {"username": "b"}).status_code == 403
+        assert User.objects.get(pk=boss.pk).password == boss.password
+
+    def test_are_made_superusers_by_superusers_alone(self, at):
+        user = factories.make_user(at=at)
+        form = {
+            "username": user.username,
+            "email": user.email,
+            "is_active": "on",
+            "is_superuser": "on",
+            "memberships-TOTAL_FORMS": "0",
+            "memberships-INITIAL_FORMS": "0",
+        }
+        address = staff.page(user)
+        assert staff.client("owner").post(address, form).status_code == 302
+        assert User.objects.get(pk=user.pk).is_superuser is False
+        assert staff.client(superuser=True).post(address, form).status_code == 302
+        assert User.objects.get(pk=user.pk).is_superuser is True
+
+    def test_are_made_with_a_hashed_password_and_log_in(self):
+        form = {"username": "kim", "email": "kim@example.com", "usable_password": "true"}
+        form |= dict.fromkeys(("password1", "password2"), "another long passphrase")
+        assert staff.client("owner").post("/admin/core/user/add/", form).status_code == 302
+        found = login.find_user(login="KIM@example.com")
+        assert found.check_password("another long passphrase")
+
+
+class TestOutbox:
+    def test_is_read_only_and_shows_the_payload(self, at):
+        world = staff.world(at)
+        event = OutboxEvent.objects.filter(customer=world.customer).first()
+        owner, before = staff.client("owner"), staff.rows()
+        shown = owner.get(staff.page(event))
+        assert str(world.active.pk) in shown.content.decode()
+        assert owner.post(staff.page(event), {}).status_code == 403
+        assert owner.get("/admin/core/outboxevent/add/").status_code == 403
+        assert staff.rows() == before

@@ -1,0 +1,125 @@
+"""Log staff in with a role, and fill every screen with a row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import reverse
+
+from core.admin.base import EngineAdmin, declared_permissions
+from core.models import User
+from core.services import roles
+from metering.models import Balance, UsageEntry
+from metering.services import meters
+from subscriptionEngine.roles import ROLES
+from subscriptions.models import PlanVersion, Subscription
+from tests import factories
+
+APPS = ("core", "subscriptions", "metering")
+_numbers = count(1)
+
+
+def client(role: str | None = None, *, superuser: bool = False, csrf: bool = False) -> Client:
+    """Return a browser in which a member of staff with the role is logged in."""
+    if not Group.objects.exists():
+        roles.make(table=ROLES, declared=declared_permissions())
+    username = f"staff{next(_numbers)}"
+    user = User.objects.create_user(
+        username=username, email=f"{username}@example.com", is_staff=True, is_superuser=superuser
+    )
+    if role:
+        user.groups.add(Group.objects.get(name=role))
+    browser = Client(enforce_csrf_checks=csrf)
+    browser.force_login(user, backend="core.services.login.UsernameOrEmailBackend")
+    return browser
+
+
+def rows() -> dict[str, list[dict[str, Any]]]:
+    """Return every row of the engine but staff's own, to compare before and after."""
+    found = {}
+    for config in (apps.get_app_config(name) for name in APPS):
+        for model in config.get_models():
+            known = model._base_manager.order_by("pk")
+            if model is User:
+                known = known.exclude(is_staff=True)
+            found[model._meta.label] = list(known.values())
+    return found
+
+
+def page(row: Any, operation: str = "change") -> str:
+    """Return the address of a row's page, or of an operation on it."""
+    opts = row._meta
+    return reverse(f"admin:{opts.app_label}_{opts.model_name}_{operation}", args=(row.pk,))
+
+
+def listed(label: str, **query: str) -> str:
+    """Return the address of a list."""
+    address = reverse(f"admin:{label.lower().replace('.', '_')}_changelist")
+    return f"{address}?{'&'.join(f'{name}={value}' for name, value in query.items())}"
+
+
+def confirmed(**values: Any) -> dict[str, Any]:
+    """Return what a confirmed form sends."""
+    return {"reason": "a ticket asks for it", "_confirmed": "yes", **values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One row of each kind, by what it is good for."""
+
+    rows: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return self.rows[name]
+
+
+def world(at: datetime) -> World:
+    """Fill every screen: a published, an archived and a draft version, a paying customer."""
+    plan = factories.make_plan(
+        "pro", at=at, limits={"api_calls": 1000}, price_minor=2900, booleans={"sso": True}
+    )
+    factories.new_version(plan, at=at, limits={"api_calls": 2000})
+    other = factories.make_plan("team", at=at, limits={"api_calls": 9}, publish=False)
+    user = factories.make_user(at=at)
+    customer = factories.customer_of(user)
+    active = factories.subscribe(customer, "pro", at=at)
+    waiting_customer = factories.make_customer(at=at)
+    waiting = factories.subscribe(waiting_customer, "pro", at=at, pay=False)
+    factories.consume(customer, 3, at=at)
+    versions = {each.number: each for each in PlanVersion.objects.filter(plan=plan)}
+    assert waiting.status == Subscription.Status.INCOMPLETE
+    return World(
+        rows={
+            "plan": plan,
+            "feature": factories.make_feature("api_calls", at=at),
+            "group": plan.plan_group,
+            "draft": PlanVersion.objects.get(plan=other),
+            "archived": versions[1],
+            "published": versions[2],
+            "customer": customer,
+            "waiting_customer": waiting_customer,
+            "active": active,
+            "waiting": waiting,
+            "user": user,
+            "key": factories.make_service_key().service_key,
+            "balance": Balance.objects.get(),
+            "entry": UsageEntry.objects.get(),
+            "meter": meters.define(
+                meters.Definition(key="calls", event_type="api.call", aggregation="count"),
+                clock=factories.standing(at),
+            ),
+        }
+    )
+
+
+def screen_of(label: str) -> EngineAdmin[Any]:
+    """Return the screen of a model."""
+    screen = admin.site._registry[apps.get_model(label)]
+    assert isinstance(screen, EngineAdmin)
+    return screen
