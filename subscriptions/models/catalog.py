@@ -150,7 +150,7 @@ class PlanVersion(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.plan_id} v{self.number}"
+        return f"{self.plan} v{self.number}"
 
 
 class PriceModel(models.TextChoices):
@@ -323,7 +323,7 @@ class Entitlement(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.plan_version_id} {self.feature_id}"
+        return f"{self.feature} of plan version {self.plan_version_id}"
 
 
 class CatalogRevision(models.Model):

@@ -63,6 +63,19 @@ def _copy_content(source: PlanVersion, target: PlanVersion) -> None:
     Entitlement.objects.bulk_create(entitlements)
 
 
+def lock_draft_step(*, plan_version_id: int) -> PlanVersion:
+    """Lock a draft until the caller's transaction ends, so that it is edited whole.
+
+    :raises NotFound: where there is no such version.
+    :raises InvalidTransition: for a version that is no draft.
+    """
+    db.transaction_required()
+    own_locks.lock_plan(plan_id=_plan_of(plan_version_id))
+    version = own_locks.lock_plan_version(plan_version_id=plan_version_id)
+    _require_draft(version, detail="only a draft is edited.")
+    return version
+
+
 @db.operation
 def publish(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
     """Publish a draft: from now on it is immutable, on offer, and the one before archived.
@@ -76,9 +89,7 @@ def publish(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
         plan = own_locks.lock_plan(plan_id=plan_id)
         own_locks.lock_plan_group(plan_group_id=plan.plan_group_id)
         version = own_locks.lock_plan_version(plan_version_id=plan_version_id)
-        if version.status != Status.DRAFT:
-            detail = f"Version {version.number} is {version.status}; only a draft is published."
-            raise own_errors.InvalidTransition(detail)
+        _require_draft(version, detail="only a draft is published.")
         faults = list(_faults(plan, version))
         if faults:
             raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
@@ -123,6 +134,12 @@ def archive_feature(*, feature_id: int, clock: clocks.Clock) -> None:
     """Keep a feature out of versions published from now on. Archived once is archived."""
     with db.transaction():
         _archive(Feature.objects.filter(pk=feature_id), at=clock.now())
+
+
+def _require_draft(version: PlanVersion, *, detail: str) -> None:
+    if version.status != Status.DRAFT:
+        detail = f"Version {version.number} is {version.status}; {detail}"
+        raise own_errors.InvalidTransition(detail)
 
 
 def _archive(rows: QuerySet[Plan] | QuerySet[Feature], *, at: datetime) -> None:
