@@ -1,0 +1,96 @@
+"""Every operation asks the database a constant number of times, however much there is."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from rest_framework.test import APIClient
+
+from core.models import User
+from subscriptions.models import Subscription
+from tests import factories
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("standing_clock")]
+
+STARTED = datetime(2026, 3, 1, tzinfo=UTC)
+_keys = count(1)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation, the status that it answers, and its statements between BEGIN and COMMIT."""
+
+    method: str
+    path: str
+    statements: int
+    status: int = 200
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+IDENTITY = 1
+ASKED = {"feature": "api_calls", "units": 1}
+CALLS = {
+    "me": Call("get", "/api/subscriptions/me/", IDENTITY + 3),
+    "entitlements": Call("get", "/api/entitlements/", IDENTITY + 2),
+    "entitlement": Call("get", "/api/entitlements/api_calls/", IDENTITY + 2),
+    "explain": Call("get", "/api/entitlements/api_calls/explain/?units=2", IDENTITY + 3),
+    "check": Call("post", "/api/usage/check/", IDENTITY + 3, body=ASKED),
+    # the lookup of the key, then lock, count, append
+    "consume": Call("post", "/api/usage/consume/", IDENTITY + 1 + 3, body=ASKED),
+    "entries": Call("get", "/api/usage/entries/", IDENTITY + 1),
+    "subscriptions": Call("get", "/api/subscriptions/", IDENTITY + 1),
+    "timeline": Call("get", "/api/subscriptions/me/timeline/", IDENTITY + 1),
+    # the catalog's revision, and what the customer holds
+    "plans": Call("get", "/api/plans/", IDENTITY + 2),
+    "plan": Call("get", "/api/plans/pro/", IDENTITY + 2),
+    "features": Call("get", "/api/features/", IDENTITY + 1),
+    "own user": Call("get", "/api/users/me/", IDENTITY),
+}
+
+
+@pytest.fixture
+def user(at) -> User:
+    for name, price in (("free", 0), ("pro", 0)):
+        factories.make_plan(name, at=STARTED, limits={"api_calls": 1000}, price_minor=price)
+    return factories.make_user(at=STARTED)
+
+
+def widen(user: User, *, at: datetime) -> None:
+    """Give the customer more of everything: features, plans, subscriptions, entries."""
+    customer = factories.customer_of(user)
+    for number in range(20):
+        factories.make_plan(
+            f"plan{number}", at=STARTED, limits={f"f{number}": 5, "api_calls": 7}, rank=number
+        )
+    for _ in range(5):
+        Subscription.objects.filter(customer=customer).update(status="canceled", ended_at=at)
+        factories.subscribe(customer, "pro", at=at)
+        factories.consume(customer, 1, at=at)
+
+
+def statements(call: Call, *, client: APIClient) -> int:
+    headers = {"HTTP_IDEMPOTENCY_KEY": f"key{next(_keys)}"} if call.method == "post" else {}
+    with CaptureQueriesContext(connection) as queries:
+        send = getattr(client, call.method)
+        answer = send(call.path, call.body or None, format="json", **headers)
+    assert answer.status_code == call.status, answer.content
+    return len([each for each in queries if "SAVEPOINT" not in each["sql"]])
+
+
+def measured(client: APIClient) -> dict[str, int]:
+    for call in CALLS.values():
+        statements(call, client=client)  # what a process reads once is read
+    return {name: statements(call, client=client) for name, call in CALLS.items()}
+
+
+class TestStatements:
+    def test_are_as_many_as_stated_and_no_more_where_there_is_more(self, user, at):
+        client = factories.client_for(user)
+        stated = {name: call.statements for name, call in CALLS.items()}
+        assert measured(client) == stated
+        widen(user, at=at)
+        assert measured(client) == stated
