@@ -1,0 +1,133 @@
+"""The admin in a real browser, wide and narrow: nothing foreign, nothing cut off, all labelled."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from core import clock
+from core.models import Customer, User
+from core.services import service_keys
+from metering.models import Balance, UsageEntry
+from metering.services import demo
+from subscriptions.models import Feature, Plan, PlanVersion, Subscription
+from subscriptions.services import catalog
+from tests import staff
+from tests.integration.core.test_admin import LISTS
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WIDTHS = (1440, 390)
+LOGIN = {"username": "admin", "password": "admin-demo-password"}
+UNLABELLED = """() => [...document.querySelectorAll('input, select, textarea')]
+    .filter(each => each.type !== 'hidden' && each.offsetParent !== null)
+    .filter(each => !(each.labels?.length || each.ariaLabel || each.title || each.placeholder))
+    .map(each => each.name || each.outerHTML)"""
+
+
+@dataclass
+class Visit:
+    """One browser page that keeps what went wrong."""
+
+    page: Any
+    host: str
+    faults: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        answer = self.page.goto(f"{self.host}{path}")
+        if answer.status != 200:
+            self.faults.append(f"{path}: {answer.status}")
+        over = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if over > 0:
+            self.faults.append(f"{path}: {over} px wider than the window")
+        self.faults += [f"{path}: {name} has no label" for name in self.page.evaluate(UNLABELLED)]
+
+
+def visit(browser: Any, *, host: str, width: int) -> Visit:
+    page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+    page.set_default_timeout(60_000)
+    seen = Visit(page=page, host=host)
+    own = (host, "data:", "blob:")
+    page.on("request", lambda sent: sent.url.startswith(own) or seen.faults.append(sent.url))
+    page.on(
+        "response",
+        lambda got: got.status < 400 or seen.faults.append(f"{got.status} {got.url}"),
+    )
+    page.on("pageerror", lambda error: seen.faults.append(str(error)))
+    page.goto(f"{host}/admin/")
+    for name, value in LOGIN.items():
+        page.fill(f"[name={name}]", value)
+    with page.expect_navigation():
+        page.click("[type=submit]")
+    return seen
+
+
+@pytest.fixture
+def host(live_server) -> str:
+    """Serve the demo, with a draft beside it and a key."""
+    real = clock.DatabaseClock()
+    demo.fill(clock=real)
+    catalog.draft(plan_id=Plan.objects.get(key="pro").pk, clock=real)
+    service_keys.create(name="worker", scopes=["usage:write"], expires_at=None, clock=real)
+    return live_server.url
+
+
+def addresses() -> list[str]:
+    """Return every kind of page once."""
+    draft = PlanVersion.objects.get(status="draft")
+    published = PlanVersion.objects.filter(status="published").first()
+    customer, subscription = Customer.objects.get(), Subscription.objects.get()
+    rows = [
+        customer,
+        subscription,
+        draft,
+        published,
+        *(model.objects.first() for model in (Plan, Feature, Balance, UsageEntry, User)),
+    ]
+    operations = [
+        (draft, "publish_version"),
+        (draft, "compare_versions"),
+        (subscription, "cancel_now"),
+        (customer, "start_plan"),
+        (customer, "explain_decision"),
+    ]
+    return [
+        "/admin/",
+        *(staff.listed(label) for label in LISTS),
+        *(f"/admin/{name}/add/" for name in ("core/servicekey", "subscriptions/feature")),
+        *(staff.page(row) for row in rows),
+        *(staff.page(row, operation) for row, operation in operations),
+    ]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+class TestPages:
+    def test_ask_no_other_host_fit_the_window_and_label_every_field(self, width, chromium, host):
+        seen = visit(chromium, host=host, width=width)
+        for path in addresses():
+            seen.open(path)
+        assert seen.faults == []
+
+    def test_would_be_found_reaching_out_too_wide_and_unlabelled(self, width, chromium, host):
+        seen = visit(chromium, host=host, width=width)
+        seen.page.evaluate(
+            """() => { document.body.innerHTML = '<input name="bare"><p style="width: 3000px">-';
+                       new Image().src = 'http://127.0.0.1:9/away.png'; }"""
+        )
+        assert seen.page.evaluate("document.documentElement.scrollWidth - innerWidth") > 0
+        assert seen.page.evaluate(UNLABELLED) == ["bare"]
+        seen.page.wait_for_timeout(500)
+        assert seen.faults == ["http://127.0.0.1:9/away.png"]
+
+
+class TestOperation:
+    def test_is_told_confirmed_and_done_by_hand(self, chromium, host):
+        seen = visit(chromium, host=host, width=WIDTHS[1])
+        subscription = Subscription.objects.get()
+        seen.open(staff.page(subscription, "cancel_now"))
+        assert "loses Pro at once" in seen.page.inner_text("#consequence")
+        seen.page.fill("[name=reason]", "asked by phone")
+        seen.page.click("button:has-text('Cancel now')")
+        seen.page.get_by_text("The subscription is canceled.").first.wait_for(state="attached")
+        subscription.refresh_from_db()
+        assert (subscription.status, seen.faults) == ("canceled", [])
