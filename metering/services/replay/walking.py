@@ -39,7 +39,7 @@ class _Walk:
         self._period = self.calendar.period_at(timeline.measure_from)
         self._state = State(period_ends_at=self._period.ends_at)
         self._usage: Units = 0
-        self._recurring: list[tuple[datetime, str]] = []
+        self._recurring: list[tuple[datetime, str, int]] = []
 
     def go_to(self, at: datetime) -> None:
         """Apply the scheduled resets and the recurrences that lie before the instant."""
@@ -82,16 +82,15 @@ class _Walk:
     def _leap(self, *, before: datetime) -> None:
         last = []
         while self._recurring and self._recurring[0][0] < before:
-            _, source_id = heappop(self._recurring)
-            source = self._state.sources[source_id]
-            recurrence = source.recurrence
-            if recurrence and source.is_active(before):
+            _, source_id, _ = heappop(self._recurring)
+            recurrence = self._state.sources[source_id].recurrence
+            if recurrence and self._state.sources[source_id].is_active(before):
                 index = periods.index_at(recurrence, at=before - INSTANT)
-                last.append((periods.boundary(recurrence, index=index), source_id))
-        for at, source_id in sorted(last):
+                last.append((periods.boundary(recurrence, index=index), source_id, index))
+        for at, source_id, index in sorted(last):
             self._reset_through(at)
             burndown.recur(self._state, source_id=source_id, at=at)
-            self._schedule(self._state.sources[source_id], after=at)
+            self._schedule(self._state.sources[source_id], index=index + 1)
         self._reset_through(before - INSTANT)
 
     def _reset_through(self, at: datetime) -> None:
@@ -119,21 +118,21 @@ class _Walk:
 
     def _begin(self, source: Source, *, at: datetime) -> None:
         burndown.begin(self._state, source)
-        self._schedule(source, after=at)
+        if source.recurrence is not None:
+            self._schedule(source, index=periods.index_at(source.recurrence, at=at) + 1)
 
     def _recur(self, *, at: datetime) -> None:
         while self._recurring and self._recurring[0][0] == at:
-            _, source_id = heappop(self._recurring)
+            _, source_id, index = heappop(self._recurring)
             source = self._state.sources[source_id]
             if source.is_active(at):
                 burndown.recur(self._state, source_id=source_id, at=at)
-                self._schedule(source, after=at)
+                self._schedule(source, index=index + 1)
 
-    def _schedule(self, source: Source, *, after: datetime) -> None:
+    def _schedule(self, source: Source, *, index: int) -> None:
         if source.recurrence is not None:
-            index = periods.index_at(source.recurrence, at=after) + 1
             at = periods.boundary(source.recurrence, index=index)
-            heappush(self._recurring, (at, source.id))
+            heappush(self._recurring, (at, source.id, index))
 
     def _use(self, usage: Usage, *, number: int) -> None:
         units = usage.units_at(usage.at)
