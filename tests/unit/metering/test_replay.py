@@ -27,6 +27,35 @@ def test_vector_holds(case):
     assert [{name: state[name] for name in facts} for state, facts in told] == case["states"]
 
 
+REFUSED = {
+    "The timeline": ({"measure_from": None}, "/measure_from is required."),
+    "a grant": (
+        {"grants": [{"id": "g", "amount": -1, "effective_at": "2024-01-01T00:00:00Z"}]},
+        "/grants/0/amount must be an integer or a decimal string, at least 0.",
+    ),
+    "a return": (
+        {
+            "usage": [
+                {
+                    "id": "u",
+                    "at": "2024-01-01T00:00:00Z",
+                    "value": 5,
+                    "returns": [{"at": "2024-01-02T00:00:00", "value": 1}],
+                }
+            ]
+        },
+        "/usage/0/returns/0/at has no offset.",
+    ),
+    "an unknown field": ({"resets": [{"when": 1}]}, "/resets/0/when is not known."),
+}
+
+
+@pytest.mark.parametrize(("wrong", "detail"), REFUSED.values(), ids=REFUSED)
+def test_refusal_names_its_place(wrong, detail):
+    timeline = {"measure_from": "2024-01-01T00:00:00Z"} | wrong
+    assert replay.replay(timeline)["error"]["detail"] == detail
+
+
 START = datetime(2024, 1, 1, tzinfo=UTC)
 END = datetime(2025, 1, 1, tzinfo=UTC)
 MINUTELY = Recurrence(anchor=START, time_zone="UTC", interval=Interval.MINUTE)
