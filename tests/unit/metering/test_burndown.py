@@ -236,6 +236,9 @@ class TestGiveBack:
         assert (item.overage, item.forgiven) == (0, 30)
         burndown.give_back(state, item_id="u", at=FEBRUARY, units=50)
         assert facts(state, FEBRUARY) == ({"A": 20}, 0, 0)
+        assert item.forgiven == 0
+        burndown.give_back(state, item_id="u", at=FEBRUARY, units=80)
+        assert facts(state, FEBRUARY) == ({"A": 100}, 0, 0)
 
     def test_is_refused_beyond_what_stands_and_changes_nothing(self):
         state = state_of(source("A", 10))
