@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.db import IntegrityError
 
@@ -46,26 +47,35 @@ def define(definition: Definition, *, clock: clocks.Clock) -> Meter:
 
     :raises Invalid: with pointer, code and detail of everything that is wrong with it.
     """
-    faults = list(_faults(definition))
-    if faults:
-        raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
     try:
         with db.transaction():
-            return Meter.objects.create(
-                key=definition.key,
-                name=definition.name or definition.key,
-                event_type=definition.event_type,
-                aggregation=definition.aggregation,
-                value_path=definition.value_path,
-                is_decimal=definition.is_decimal,
-                group_by=dict(definition.group_by),
-                filters={path: list(values) for path, values in definition.filters.items()},
-                late_horizon_seconds=definition.late_horizon_seconds,
-                created_at=clock.now(),
-            )
+            return define_step(definition, at=clock.now())
     except IntegrityError as error:
         detail = f"A meter has the key {definition.key}; another meaning needs another key."
         raise errors.Invalid.at("/key", code="unique", detail=detail) from error
+
+
+def define_step(definition: Definition, *, at: datetime) -> Meter:
+    """Make a meter whose key is free.
+
+    :raises Invalid: with pointer, code and detail of everything that is wrong with it.
+    """
+    db.transaction_required()
+    faults = list(_faults(definition))
+    if faults:
+        raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
+    return Meter.objects.create(
+        key=definition.key,
+        name=definition.name or definition.key,
+        event_type=definition.event_type,
+        aggregation=definition.aggregation,
+        value_path=definition.value_path,
+        is_decimal=definition.is_decimal,
+        group_by=dict(definition.group_by),
+        filters={path: list(values) for path, values in definition.filters.items()},
+        late_horizon_seconds=definition.late_horizon_seconds,
+        created_at=at,
+    )
 
 
 @db.operation

@@ -33,19 +33,25 @@ def draft(*, plan_id: int, clock: clocks.Clock) -> PlanVersion:
     """
     with db.transaction():
         plan = own_locks.lock_plan(plan_id=plan_id)
-        newest = plan.versions.order_by("-number").first()
-        if newest is not None and newest.status == Status.DRAFT:
-            return newest
-        version = PlanVersion(plan=plan, number=1, created_at=clock.now())
-        if newest is not None:
-            version.number = newest.number + 1
-            version.trial_days = newest.trial_days
-            version.trial_end_policy = newest.trial_end_policy
-            version.grace_seconds = newest.grace_seconds
-        version.save(force_insert=True)
-        if newest is not None:
-            _copy_content(newest, version)
-        return version
+        return draft_step(plan=plan, at=clock.now())
+
+
+def draft_step(*, plan: Plan, at: datetime) -> PlanVersion:
+    """Return the plan's draft, made from its newest version; the caller holds the plan's lock."""
+    db.transaction_required()
+    newest = plan.versions.order_by("-number").first()
+    if newest is not None and newest.status == Status.DRAFT:
+        return newest
+    version = PlanVersion(plan=plan, number=1, created_at=at)
+    if newest is not None:
+        version.number = newest.number + 1
+        version.trial_days = newest.trial_days
+        version.trial_end_policy = newest.trial_end_policy
+        version.grace_seconds = newest.grace_seconds
+    version.save(force_insert=True)
+    if newest is not None:
+        _copy_content(newest, version)
+    return version
 
 
 def _copy_content(source: PlanVersion, target: PlanVersion) -> None:
@@ -90,15 +96,23 @@ def publish(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
         own_locks.lock_plan_group(plan_group_id=plan.plan_group_id)
         version = own_locks.lock_plan_version(plan_version_id=plan_version_id)
         _require_draft(version, detail="only a draft is published.")
-        faults = list(_faults(plan, version))
+        faults = faults_of(plan=plan, version=version)
         if faults:
             raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
-        at = clock.now()
-        plan.versions.filter(status=Status.PUBLISHED).update(status=Status.ARCHIVED, archived_at=at)
-        version.status, version.published_at = Status.PUBLISHED, at
-        version.save(update_fields=["status", "published_at"])
-        raise_revision_step()
+        publish_step(plan=plan, version=version, at=clock.now())
         return version
+
+
+def publish_step(*, plan: Plan, version: PlanVersion, at: datetime) -> None:
+    """Put a draft without faults on offer, and archive the version before.
+
+    The caller holds the locks of the plan, its group and the version.
+    """
+    db.transaction_required()
+    plan.versions.filter(status=Status.PUBLISHED).update(status=Status.ARCHIVED, archived_at=at)
+    version.status, version.published_at = Status.PUBLISHED, at
+    version.save(update_fields=["status", "published_at"])
+    raise_revision_step()
 
 
 @db.operation
@@ -161,8 +175,12 @@ def _plan_of(plan_version_id: int) -> int:
     return version.plan_id
 
 
+def faults_of(*, plan: Plan, version: PlanVersion) -> list[Fault]:
+    """Return everything that keeps a draft from being published."""
+    return list(_faults(plan, version))
+
+
 def _faults(plan: Plan, version: PlanVersion) -> Iterator[Fault]:
-    """Yield everything that keeps a draft from being published."""
     for row in version.entitlements.select_related("feature").order_by("feature__key"):
         yield from _entitlement_faults(plan, row)
     for price in version.prices.order_by("key"):
