@@ -84,10 +84,10 @@ def read(request: Request) -> list[Read]:
         if len(body) > ingest.EVENTS_MAX:
             detail = f"A batch has at most {ingest.EVENTS_MAX} events, not {len(body)}."
             raise errors.Invalid.at("/", code="max_length", detail=detail)
-        return [_read_or_refuse(each) for each in body]
+        return [read_one(each) for each in body]
     if media_type(request) == STRUCTURED:
-        return [_read_or_refuse(body)]
-    return [_read_or_refuse(_from_headers(request.headers, body))]
+        return [read_one(body)]
+    return [read_one(_from_headers(request.headers, body))]
 
 
 def names_of(sent: Sequence[Read]) -> set[str | None]:
@@ -157,7 +157,8 @@ def _from_headers(headers: Mapping[str, str], body: object) -> dict[str, object]
     return event | {"data": body}
 
 
-def _read_or_refuse(item: object) -> Read:
+def read_one(item: object) -> Read:
+    """Return the event of a JSON object, or its refusal."""
     try:
         return _read(item)
     except DomainError as refusal:
