@@ -7,7 +7,17 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from django.db.models import BigIntegerField, Count, Expression, F, Max, Min, QuerySet, Sum, Window
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    Expression,
+    F,
+    Max,
+    Min,
+    QuerySet,
+    Sum,
+    Window,
+)
 from django.db.models.fields.json import KT, KeyTransform
 from django.db.models.functions import RowNumber
 
@@ -70,9 +80,16 @@ def list_meters() -> QuerySet[Meter]:
 
 
 def list_windows(
-    *, starts_at: datetime, ends_at: datetime, window: Interval | None, time_zone: str
+    *,
+    starts_at: datetime,
+    ends_at: datetime,
+    window: Interval | None,
+    time_zone: str,
+    name: str = "window",
 ) -> list[Period]:
     """Return the windows of a span, at most 1,500; the whole span where no window is named.
+
+    `name` is what the asker calls the window.
 
     :raises Invalid: for a span that is empty, or has more windows.
     """
@@ -90,7 +107,7 @@ def list_windows(
     )
     if len(found) > WINDOWS_MAX:
         detail = f"The span has more than {WINDOWS_MAX} windows; shorten it or widen them."
-        raise errors.Invalid.at("/window", code="max_length", detail=detail)
+        raise errors.Invalid.at("/" + name, code="max_length", detail=detail)
     return found
 
 
@@ -134,7 +151,7 @@ def _aggregated(question: Question, spans: Sequence[Period]) -> Any:  # noqa: AN
         wanted = f"wanted_{number}"
         events = events.alias(**{wanted: KeyTransform(name, "groups")}).filter(**{wanted: value})
     numbered = events.annotate(
-        window=WindowNumber("occurred_at", starts=tuple(each.starts_at for each in spans)),
+        window=WindowNumber("occurred_at", starts=[each.starts_at for each in spans]),
         **{
             name: KT(f"groups__{group}")
             for name, group in zip(names, question.group_by, strict=True)

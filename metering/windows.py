@@ -21,7 +21,7 @@ class WindowNumber(Func):
 
     def __init__(self, column: str, *, starts: Sequence[datetime]) -> None:
         super().__init__(F(column), output_field=IntegerField())
-        self.starts = starts
+        self.starts = tuple(starts)
 
     def as_postgresql(
         self,

@@ -2,7 +2,6 @@
 
 from decimal import Decimal
 from typing import Any
-from zoneinfo import available_timezones
 
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
@@ -18,12 +17,11 @@ from core.periods import Interval
 from metering import errors as own_errors
 from metering import measuring
 from metering.api import bodies
-from metering.api.serializers import CustomerQuery
+from metering.api.spans import SpanQuery
 from metering.measuring import Figure, Question
 from metering.models import Meter
 from metering.models.meters import DECIMAL_PLACES
 
-YEAR_MIN, YEAR_MAX = 1970, 2999
 LIST_MAX = 8
 METER_EXAMPLE = {
     "key": "tokens",
@@ -50,28 +48,6 @@ FIGURES_EXAMPLE = {
 }
 
 
-class BoundedInstantField(strict.InstantField):
-    """Accept an instant of the years 1970 … 2999."""
-
-    def to_internal_value(self, value: Any) -> Any:  # noqa: ANN401 - DRF's signature
-        """Return the instant."""
-        instant = super().to_internal_value(value)
-        if not YEAR_MIN <= instant.year <= YEAR_MAX:
-            self.fail("invalid", format=f"an instant of the years {YEAR_MIN} … {YEAR_MAX}")
-        return instant
-
-
-class ZoneField(strict.StrictCharField):
-    """Accept the name of an IANA time zone."""
-
-    def to_internal_value(self, data: Any) -> str:  # noqa: ANN401 - DRF's signature
-        """Return the name."""
-        name = super().to_internal_value(data)
-        if name not in available_timezones():
-            self.fail("invalid")
-        return name
-
-
 class NamesField(strict.StrictCharField):
     """Accept at most eight texts between commas."""
 
@@ -92,16 +68,6 @@ class PairsField(NamesField):
         if not all(name and colon for name, colon, _ in pairs):
             self.fail("invalid")
         return {name: value for name, _, value in pairs}
-
-
-class SpanQuery(CustomerQuery):
-    """A span of time of a customer, in windows of a zone."""
-
-    time_zone = ZoneField(required=False)
-
-    def get_fields(self) -> dict[str, Any]:
-        """Return the fields; `from` is no name for an attribute."""
-        return super().get_fields() | {"from": BoundedInstantField(), "to": BoundedInstantField()}
 
 
 class FiguresQuery(SpanQuery):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from metering.api import events, meters, overview, views
+from metering.api import events, history, meters, overview, views
 
 urlpatterns = [
     path("subscriptions/", overview.SubscriptionsView.as_view(), name="subscriptions"),
@@ -13,6 +13,7 @@ urlpatterns = [
     path("usage/check/", views.CheckView.as_view(), name="usage-check"),
     path("usage/consume/", views.ConsumeView.as_view(), name="usage-consume"),
     path("usage/entries/", views.EntriesView.as_view(), name="usage-entries"),
+    path("usage/history/", history.HistoryView.as_view(), name="usage-history"),
     path("events/", events.EventsView.as_view(), name="events"),
     path("meters/", meters.MetersView.as_view(), name="meters"),
     path("meters/<str:key>/query/", meters.MeterQueryView.as_view(), name="meter-query"),

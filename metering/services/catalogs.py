@@ -9,8 +9,8 @@ from core import db, errors
 from metering.models import Meter
 from metering.services import meters
 from metering.services.meters import Definition
-from subscriptions.services import catalog, catalog_documents
-from subscriptions.services.catalog_documents import Action, Applying, Change
+from subscriptions.services import catalog, catalog_applying, catalog_documents
+from subscriptions.services.catalog_applying import Action, Applying, Change
 from subscriptions.services.documents import Document, Faulty, Shape, fault
 
 FORMAT = 1
@@ -97,14 +97,14 @@ def _apply_step(document: Mapping[str, Any], applying: Applying) -> None:
     if unknown or document.get("format") != FORMAT:
         detail = f"A catalog has format {FORMAT} and the members {', '.join(MEMBERS)}."
         raise Faulty([fault(f"/{unknown[0] if unknown else 'format'}", detail=detail)])
-    catalog_documents.apply_step(document, applying=applying)
+    catalog_applying.apply_step(document, applying=applying)
     for pointer, raw in catalog_documents.entries(document, kind="meters"):
         wanted: Meter = METERS.read(raw, pointer=pointer, known=applying.known)
         if wanted.key in applying.known.of(Meter):
-            catalog_documents.bring_step(wanted, shape=METERS, kind="meters", applying=applying)
+            catalog_applying.bring_step(wanted, shape=METERS, kind="meters", applying=applying)
         else:
             _define(wanted, applying)
-    catalog_documents.note_others("meters", shape=METERS, applying=applying)
+    catalog_applying.note_others("meters", shape=METERS, applying=applying)
 
 
 def _define(wanted: Meter, applying: Applying) -> None:

@@ -66,18 +66,23 @@ def find_claimed(*, keys: Collection[EventKey]) -> set[EventKey]:
     return found
 
 
-def claim_step(*, rows: Sequence[Row]) -> set[EventKey]:
-    """Write the rows of events that nobody claimed, and return their keys.
+def claim_step(*, rows: Sequence[Row]) -> set[int]:
+    """Write the rows of events that nobody claimed, and return their positions.
 
-    `rows` has each event's item 0 once, and any further items. They are claimed in the order of
-    their keys, so that twins wait for each other and never in a circle; one that waited finds the
-    other's claim. Rows of an event that another claimed are not written.
+    `rows` has each event's item 0 once, and any further items, all under the event's position.
+    They are claimed in the order of their keys, so that twins wait for each other and never in a
+    circle; one that waited finds the other's claim. Rows of an event that another claimed are
+    not written.
     """
     db.transaction_required()
-    first = sorted((row for row in rows if row.item == 0), key=lambda row: row.key)
+    first = sorted((row for row in rows if row.item == 0), key=_order)
     claimed = _insert_unclaimed(first) if db.is_postgres() else _insert_serialised(first)
-    _insert(row for row in rows if row.item > 0 and row.key in claimed)
+    _insert(row for row in rows if row.item > 0 and row.position in claimed)
     return claimed
+
+
+def _order(row: Row) -> tuple[int, str, str]:
+    return row.customer_id.int, row.source, row.event_id
 
 
 # One parameter carries all rows: one text of the statement for every size, planned once.
@@ -89,22 +94,22 @@ INSERT = """
                     occurred_at timestamptz, received_at timestamptz, position integer,
                     meter_id bigint, value bigint, text text, groups jsonb)
     ON CONFLICT (customer_id, source, event_id, item) DO NOTHING
-    RETURNING customer_id, source, event_id
+    RETURNING position
 """
 
 
-def _insert_unclaimed(rows: Sequence[Row]) -> set[EventKey]:
+def _insert_unclaimed(rows: Sequence[Row]) -> set[int]:
     with connection.cursor() as cursor:
         cursor.execute(INSERT, [orjson.dumps(rows).decode()])
-        return {EventKey(*row) for row in cursor.fetchall()}
+        return {position for (position,) in cursor.fetchall()}
 
 
-def _insert_serialised(rows: Sequence[Row]) -> set[EventKey]:
+def _insert_serialised(rows: Sequence[Row]) -> set[int]:
     """Look, then insert: on SQLite a transaction that may write is the only one."""
-    keys = {row.key for row in rows}
-    unclaimed = keys - find_claimed(keys=keys)
-    _insert(row for row in rows if row.key in unclaimed)
-    return unclaimed
+    known = find_claimed(keys={row.key for row in rows})
+    unclaimed = [row for row in rows if row.key not in known]
+    _insert(unclaimed)
+    return {row.position for row in unclaimed}
 
 
 def _insert(rows: Iterable[Row]) -> None:

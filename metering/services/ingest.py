@@ -82,7 +82,7 @@ def ingest(*, events: Sequence[Event | DomainError], clock: clocks.Clock) -> lis
     received_at = clock.now()
     readers = _readers(events)
     outcomes: list[Outcome] = [DUPLICATE] * len(events)
-    fresh: dict[EventKey, int] = {}
+    fresh: set[EventKey] = set()
     rows: list[Row] = []
     for position, event in enumerate(events):
         if isinstance(event, DomainError):
@@ -95,12 +95,12 @@ def ingest(*, events: Sequence[Event | DomainError], clock: clocks.Clock) -> lis
         except DomainError as refusal:
             outcomes[position] = Outcome(result=Result.REFUSED, refusal=refusal)
             continue
-        fresh[event.key] = position
+        fresh.add(event.key)
         rows += _rows(event, found, position=position, received_at=received_at)
     claimed = _claim(rows)
-    for key in claimed:
-        outcomes[fresh[key]] = COUNTED
-    return _forgiven(events, outcomes, claimed=claimed)
+    for position in claimed:
+        outcomes[position] = COUNTED
+    return _forgiven(events, outcomes)
 
 
 def _readers(events: Sequence[Event | DomainError]) -> dict[str, list[Reader]]:
@@ -166,7 +166,7 @@ def _rows(
         )
 
 
-def _claim(rows: Sequence[Row]) -> set[EventKey]:
+def _claim(rows: Sequence[Row]) -> set[int]:
     """Claim all in one transaction; where one customer's twin is in the way, each by itself."""
     try:
         with db.transaction():
@@ -174,7 +174,7 @@ def _claim(rows: Sequence[Row]) -> set[EventKey]:
     except OperationalError as error:
         if not (db.is_postgres() and db.is_lock_timeout(error)):
             raise
-    claimed: set[EventKey] = set()
+    claimed: set[int] = set()
     stuck: OperationalError | None = None
     ordered = sorted(rows, key=lambda row: row.customer_id)
     for _, own in groupby(ordered, key=lambda row: row.customer_id):
@@ -190,16 +190,19 @@ def _claim(rows: Sequence[Row]) -> set[EventKey]:
     return claimed
 
 
-def _forgiven(
-    events: Sequence[Event | DomainError], outcomes: Sequence[Outcome], *, claimed: set[EventKey]
-) -> list[Outcome]:
+def _forgiven(events: Sequence[Event | DomainError], outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Tell duplicate of what would be refused now and was counted by an earlier request."""
     refused = {
         position: event.key
         for position, event in enumerate(events)
         if isinstance(event, Event) and outcomes[position].refusal
     }
-    known = claims.find_claimed(keys=set(refused.values()) - claimed)
+    counted = {
+        event.key
+        for event, outcome in zip(events, outcomes, strict=True)
+        if isinstance(event, Event) and outcome is COUNTED
+    }
+    known = claims.find_claimed(keys=set(refused.values()) - counted) if refused else set()
     return [
         DUPLICATE if refused.get(position) in known else outcome
         for position, outcome in enumerate(outcomes)

@@ -1,16 +1,12 @@
-"""Write the catalog as one document, and bring the catalog to a document, all or nothing."""
+"""Write the catalog as one document, and read such a document, strictly."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import models
 from django.db.models import QuerySet
 
-from core import db
-from subscriptions import locks
 from subscriptions.models import (
     Entitlement,
     Feature,
@@ -20,7 +16,6 @@ from subscriptions.models import (
     PlanVersion,
     Price,
 )
-from subscriptions.services import catalog
 from subscriptions.services.documents import Document, Faulty, Known, Shape, fault
 
 Status = PlanVersion.Status
@@ -40,42 +35,6 @@ VERSION_MEMBERS = ("version", "is_published")
 OBJECTS_MAX = 10_000
 
 
-class Action(StrEnum):
-    """What became of one object of the document."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    PUBLISHED = "published"
-    DRAFTED = "drafted"
-    UNCHANGED = "unchanged"
-    REFUSED = "refused"
-    NOT_NAMED = "not_named"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """What became of one object, and why or in which members."""
-
-    kind: str
-    key: str
-    action: Action
-    detail: str = ""
-
-
-@dataclass(kw_only=True)
-class Applying:
-    """The state of one application of a document."""
-
-    at: datetime
-    new_versions: bool
-    known: Known = field(default_factory=Known)
-    changes: list[Change] = field(default_factory=list)
-
-    def note(self, kind: str, key: str, action: Action, detail: str = "") -> None:
-        """Add to the report."""
-        self.changes.append(Change(kind=kind, key=key, action=action, detail=detail))
-
-
 def export() -> Document:
     """Return all that is not archived, in a stable order; of a plan the version on offer.
 
@@ -89,11 +48,12 @@ def export() -> Document:
             .select_related("plan_group", "pool")
             .order_by("key")
         ],
-        "plans": [_plan_document(row) for row in _plans().order_by("key")],
+        "plans": [_plan_document(row) for row in list_plans().order_by("key")],
     }
 
 
-def _plans() -> QuerySet[Plan]:
+def list_plans() -> QuerySet[Plan]:
+    """Return the plans with their versions that are not archived, and all their content."""
     versions = PlanVersion.objects.exclude(status=Status.ARCHIVED)
     nested = [
         models.Prefetch(
@@ -115,12 +75,13 @@ def _plan_document(plan: Plan) -> Document:
     versions = {version.status: version for version in plan.versions.all()}
     version = versions.get(Status.PUBLISHED) or versions.get(Status.DRAFT)
     return PLANS.write(plan) | {
-        "version": _version_document(version) if version else None,
+        "version": version_document(version) if version else None,
         "is_published": Status.PUBLISHED in versions,
     }
 
 
-def _version_document(version: PlanVersion) -> Document:
+def version_document(version: PlanVersion) -> Document:
+    """Return the version with its content, which is loaded already."""
     content = {
         name: _sorted([shape.write(row) for row in getattr(version, name).all()])
         for name, shape in CONTENT.items()
@@ -133,29 +94,6 @@ def _sorted(documents: Sequence[Document]) -> list[Document]:
     return sorted(
         documents, key=lambda each: [str(each.get(n, "")) for n in ("key", "feature", "currency")]
     )
-
-
-def apply_step(document: Mapping[str, Any], *, applying: Applying) -> None:
-    """Bring groups, features and plans to the document; what it does not name stays.
-
-    What is published never changes: another content becomes the plan's draft where `new_versions`
-    says so, and is refused where it does not. The report stands in `applying`; the caller rolls
-    back where anything is refused.
-
-    :raises Faulty: for a document that cannot be read.
-    """
-    db.transaction_required()
-    for kind, shape in (("plan_groups", GROUPS), ("features", FEATURES)):
-        for pointer, raw in entries(document, kind=kind):
-            row = shape.read(raw, pointer=pointer, known=applying.known)
-            bring_step(row, shape=shape, kind=kind, applying=applying)
-    plans = [
-        _read_plan(raw, pointer=pointer, known=applying.known)
-        for pointer, raw in entries(document, kind="plans")
-    ]
-    _bring_plans(plans, applying)
-    for kind, shape in (("plan_groups", GROUPS), ("features", FEATURES), ("plans", PLANS)):
-        note_others(kind, shape=shape, applying=applying)
 
 
 def entries(document: Mapping[str, Any], *, kind: str) -> Iterator[tuple[str, Any]]:
@@ -182,38 +120,6 @@ def _has_pool(raw: object) -> bool:
     return isinstance(raw, Mapping) and raw.get("pool") is not None
 
 
-def bring_step(wanted: Any, *, shape: Shape, kind: str, applying: Applying) -> Any:  # noqa: ANN401 - a row of the shape's model
-    """Make the row, or bring the one of its key to it, and return what stands."""
-    row: Any = applying.known.of(shape.model).get(wanted.key)
-    if row is None:
-        if hasattr(wanted, "created_at"):
-            wanted.created_at = applying.at
-        wanted.save(force_insert=True)
-        applying.known.add(wanted)
-        applying.note(kind, wanted.key, Action.CREATED)
-        return wanted
-    changed = shape.differences(row, wanted)
-    frozen = [name for name in changed if name in shape.frozen]
-    if getattr(row, "archived_at", None) is not None:
-        applying.note(kind, row.key, Action.REFUSED, "It is archived.")
-    elif frozen:
-        applying.note(kind, row.key, Action.REFUSED, f"It never changes its {', '.join(frozen)}.")
-    elif changed:
-        shape.take_over(row, wanted)
-        applying.note(kind, row.key, Action.UPDATED, ", ".join(changed))
-    else:
-        applying.note(kind, row.key, Action.UNCHANGED)
-    return row
-
-
-def note_others(kind: str, *, shape: Shape, applying: Applying) -> None:
-    """Report the objects that the document does not name; they stay as they are."""
-    named = {each.key for each in applying.changes if each.kind == kind}
-    for key, row in sorted(applying.known.of(shape.model).items()):
-        if key not in named and getattr(row, "archived_at", None) is None:
-            applying.note(kind, key, Action.NOT_NAMED)
-
-
 @dataclass(frozen=True, kw_only=True)
 class WantedPlan:
     """A plan of the document: its row, its version's row with content, and whether on offer."""
@@ -233,7 +139,11 @@ class WantedPlan:
         }
 
 
-def _read_plan(raw: Mapping[str, Any], *, pointer: str, known: Known) -> WantedPlan:
+def read_plan(raw: Mapping[str, Any], *, pointer: str, known: Known) -> WantedPlan:
+    """Return the plan of a document.
+
+    :raises Faulty: for one that cannot be read.
+    """
     own = {name: value for name, value in raw.items() if name not in VERSION_MEMBERS}
     plan = PLANS.read(own, pointer=pointer, known=known)
     is_published = raw.get("is_published", False)
@@ -254,75 +164,3 @@ def _read_plan(raw: Mapping[str, Any], *, pointer: str, known: Known) -> WantedP
             for name, shape in CONTENT.items()
         }
     return WantedPlan(plan=plan, version=row, content=content, is_published=is_published)
-
-
-def _bring_plans(wanted: Sequence[WantedPlan], applying: Applying) -> None:
-    """Bring the plans first, then lock them in order, then their versions."""
-    rows = {}
-    for each in wanted:
-        row = bring_step(each.plan, shape=PLANS, kind="plans", applying=applying)
-        rows[row.pk] = (row, each)
-    refused = {change.key for change in applying.changes if change.action is Action.REFUSED}
-    plans = [locks.lock_plan(plan_id=pk) for pk in sorted(rows)]
-    for group_id in sorted({plan.plan_group_id for plan in plans}):
-        locks.lock_plan_group(plan_group_id=group_id)
-    drafts = [
-        (plan, draft, rows[plan.pk][1])
-        for plan in plans
-        if plan.key not in refused
-        for draft in _bring_draft(plan, rows[plan.pk][1], applying)
-    ]
-    for plan, draft, own in sorted(drafts, key=lambda each: each[1].pk):
-        version = locks.lock_plan_version(plan_version_id=draft.pk)
-        if own.is_published and not plan.versions.filter(status=Status.PUBLISHED).exists():
-            _publish(plan, version, applying)
-
-
-def _bring_draft(plan: Plan, wanted: WantedPlan, applying: Applying) -> Iterator[PlanVersion]:
-    """Bring the plan's draft to the document where its version on offer differs; yield it."""
-    if wanted.version is None:
-        return
-    stored = {
-        version.status: version
-        for version in _plans().get(pk=plan.pk).versions.all()
-        if version.status != Status.ARCHIVED
-    }
-    published, draft = stored.get(Status.PUBLISHED), stored.get(Status.DRAFT)
-    document = wanted.document()
-    key = f"{plan.key} version"
-    if published is not None and _version_document(published) == document:
-        applying.note("versions", key, Action.UNCHANGED)
-    elif draft is not None and _version_document(draft) == document:
-        detail = f"Draft {draft.number} awaits being published." if published else ""
-        applying.note("versions", key, Action.UNCHANGED, detail)
-        yield draft
-    elif published is not None and not applying.new_versions:
-        detail = f"Version {published.number} is published and never changes: ask for new versions."
-        applying.note("versions", key, Action.REFUSED, detail)
-    else:
-        draft = draft or catalog.draft_step(plan=plan, at=applying.at)
-        _replace(draft, wanted)
-        applying.note("versions", key, Action.DRAFTED, f"Draft {draft.number}.")
-        yield draft
-
-
-def _replace(draft: PlanVersion, wanted: WantedPlan) -> None:
-    """Write the draft anew; the caller holds its plan's lock."""
-    if wanted.version is None:
-        raise AssertionError
-    VERSIONS.take_over(draft, wanted.version)
-    for name, shape in CONTENT.items():
-        getattr(draft, name).all().delete()
-        for row in wanted.content[name]:
-            row.plan_version = draft  # type: ignore[attr-defined] # the shape's owner
-        shape.model._default_manager.bulk_create(wanted.content[name])
-
-
-def _publish(plan: Plan, version: PlanVersion, applying: Applying) -> None:
-    faults = catalog.faults_of(plan=plan, version=version)
-    if faults:
-        detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in faults)
-        applying.note("versions", f"{plan.key} version", Action.REFUSED, detail)
-        return
-    catalog.publish_step(plan=plan, version=version, at=applying.at)
-    applying.note("versions", f"{plan.key} version", Action.PUBLISHED, f"Version {version.number}.")
