@@ -157,7 +157,7 @@ class LedgerAdmin(ReadOnlyAdmin[M]):
             return queryset.filter(customer__in=list(named)), False
         if any(name.startswith("customer__") for name in request.GET):
             return queryset, False
-        keys = self.model._default_manager.order_by("-pk").values_list("pk", flat=True)  # noqa: SLF001 - Django's public name of it
+        keys = self.model._default_manager.order_by("-pk").values_list("pk", flat=True)
         floor = list(keys[WINDOW_ROWS : WINDOW_ROWS + 1])
         return (queryset.filter(pk__gt=floor[0]) if floor else queryset), False
 
@@ -182,7 +182,7 @@ class ReadOnlyInline(UnfoldInline):
 
 def link(*, to: Model, text: str) -> SafeString:
     """Return a way to the row's page."""
-    opts = to._meta  # noqa: SLF001 - Django's public name of it
+    opts = to._meta
     return links(
         [(reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=(to.pk,)), text)]
     )
