@@ -22,6 +22,8 @@ SCOPES = (
     "customers:write",
     "events:write",
     "meters:read",
+    "bookings:read",
+    "bookings:write",
 )
 
 

@@ -1,1 +1,1 @@
-"""Reserve the name of the bookable resources' app; its rooms arrive with bookings."""
+"""Book courts, coaches, equipment and classes: capacity and entitlement in one transaction."""

@@ -49,6 +49,7 @@ class Engine:
     refresh_reuse_grace_seconds: int
     body_bytes_max: int
     event_batch_bytes_max: int
+    resources_enabled: bool
 
 
 ENGINE = Engine(
@@ -60,6 +61,7 @@ ENGINE = Engine(
     refresh_reuse_grace_seconds=env.int("REFRESH_REUSE_GRACE_SECONDS", default=10),
     body_bytes_max=env.int("BODY_BYTES_MAX", default=1_048_576),
     event_batch_bytes_max=env.int("EVENT_BATCH_BYTES_MAX", default=16_777_216),
+    resources_enabled=env.bool("RESOURCES_ENABLED", default=True),
 )
 
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])

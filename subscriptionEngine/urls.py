@@ -1,5 +1,6 @@
 """Route every address of the engine."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView
@@ -11,6 +12,10 @@ handler403 = "core.api.problems.handler403"
 handler404 = "core.api.problems.handler404"
 handler500 = "core.api.problems.handler500"
 
+resources = (
+    [path("api/", include("resources.api.urls"))] if settings.ENGINE.resources_enabled else []
+)
+
 urlpatterns = [
     path("", pages.welcome, name="welcome"),
     path("livez", health.livez, name="livez"),
@@ -20,6 +25,7 @@ urlpatterns = [
     path("api/", include("core.api.urls")),
     path("api/", include("subscriptions.api.urls")),
     path("api/", include("metering.api.urls")),
+    *resources,
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", pages.SwaggerView.as_view(), name="docs"),
     path("api/redoc/", SpectacularRedocView.as_view(template_name="redoc.html"), name="redoc"),
