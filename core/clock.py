@@ -15,6 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 RESYNC_SECONDS = 60.0
+SAME_INSTANT = timedelta(milliseconds=1)
 
 
 def rfc3339(instant: datetime) -> str:
@@ -81,6 +82,34 @@ def _database_now() -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         answer: datetime = cursor.fetchone()[0]
     return answer.astimezone(UTC)
+
+
+class TimedCustomer(Protocol):
+    """The columns of a customer that decide what time it is for him."""
+
+    test_clock_at: datetime | None
+    revised_at: datetime | None
+
+
+def customer_clock(customer: TimedCustomer, *, clock: Clock) -> Clock:
+    """Return the customer's own clock where he has a test clock, else the clock given.
+
+    Where the caller decides, the customer's row is locked.
+    """
+    if customer.test_clock_at is None:
+        return clock
+    return FixedClock(at=customer.test_clock_at)
+
+
+def instant_of(customer: TimedCustomer, *, clock: Clock) -> datetime:
+    """Return what time it is for a locked customer, never before he was last revised.
+
+    Revisions of one instant stand microseconds apart, which is not later.
+    """
+    now = customer_clock(customer, clock=clock).now()
+    if customer.revised_at is None or customer.revised_at - now < SAME_INSTANT:
+        return now
+    return customer.revised_at
 
 
 _process_clock: Clock = DatabaseClock()

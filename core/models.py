@@ -87,6 +87,14 @@ class Customer(models.Model):
     revision = models.PositiveBigIntegerField(
         default=0, help_text="Raised by every operation that holds the customer's lock."
     )
+    revised_at = models.DateTimeField(
+        null=True, blank=True, help_text="The instant of the operation that raised it last."
+    )
+    test_clock_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="What time it is for a customer of an integrator's tests; set at creation only.",
+    )
     created_at = models.DateTimeField()
 
     objects = CustomerQuerySet.as_manager()

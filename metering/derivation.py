@@ -172,7 +172,7 @@ def _by_subscription(
         else DENIAL_BY_STATUS[Subscription.Status(standing.status)],
         anchor_at=standing.anchor_at,
         time_zone=row.time_zone,
-        quantity=row.quantity,
+        quantity=standing.quantity,
         next_change_at=next_change_at,
     )
 

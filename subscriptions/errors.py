@@ -42,6 +42,14 @@ class SubscriptionExists(DomainError):
     category = Category.CONFLICT
 
 
+class TrialAlreadyUsed(DomainError):
+    """Refuse a second trial in one plan group."""
+
+    code = "trial_already_used"
+    title = "The trial was used already"
+    category = Category.CONFLICT
+
+
 class SubscriptionEnded(DomainError):
     """Refuse a change of a subscription in a final state."""
 
@@ -72,3 +80,11 @@ class CurrencyMismatch(DomainError):
     code = "currency_mismatch"
     title = "The price is in another currency"
     category = Category.UNPROCESSABLE
+
+
+class PreviewStale(DomainError):
+    """Refuse to execute a preview that no longer shows what would happen."""
+
+    code = "preview_stale"
+    title = "The preview is no longer true"
+    category = Category.CONFLICT

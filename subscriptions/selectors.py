@@ -219,20 +219,23 @@ def find_offered_version(*, plan_key: str) -> PlanVersion | None:
     )
 
 
+def get_offered_version(*, plan_key: str) -> PlanVersion:
+    """Return the published version of a plan on offer.
+
+    :raises PlanUnknown, PlanNotAvailable: for a plan that is not there or not on offer.
+    """
+    version = find_offered_version(plan_key=plan_key)
+    if version is not None:
+        return version
+    if has_plan(key=plan_key):
+        detail = f"The plan {plan_key!r} is not on offer."
+        raise errors.PlanNotAvailable(detail, facts={"plan": plan_key})
+    raise errors.PlanUnknown.named(plan_key)
+
+
 def has_plan(*, key: str) -> bool:
     """Tell whether a plan has the key."""
     return Plan.objects.filter(key=key).exists()
-
-
-def is_trial_open(*, customer: Customer, plan_version: PlanVersion) -> bool:
-    """Tell whether the version offers a trial and the customer took none in its plan group."""
-    return plan_version.trial_days > 0 and not (
-        Subscription.objects.filter(
-            customer=customer,
-            plan_group=plan_version.plan.plan_group_id,
-            trial_ends_at__isnull=False,
-        ).exists()
-    )
 
 
 def get_catalog_revision() -> int:

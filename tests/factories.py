@@ -146,12 +146,19 @@ def new_version(plan: Plan, *, at: datetime, limits: Mapping[str, int | None]) -
     return catalog.publish(plan_version_id=draft.pk, clock=standing(at))
 
 
-def subscribe(customer: Customer, plan_key: str, *, at: datetime, pay: bool = True) -> Subscription:
+def subscribe(
+    customer: Customer,
+    plan_key: str,
+    *,
+    at: datetime,
+    pay: bool = True,
+    wants_trial: bool | None = None,
+) -> Subscription:
     """Subscribe the customer, and pay where the plan asks for it."""
     keyed = idempotency.KeyedRequest(key=f"subscribe{next(_numbers)}", fingerprint="f")
     answer = lifecycle.subscribe(
         customer_id=customer.pk,
-        order=lifecycle.Order(plan_key=plan_key),
+        order=lifecycle.Order(plan_key=plan_key, wants_trial=wants_trial),
         actor=ACTOR,
         keyed=keyed,
         render=lambda row, _: {"subscription": str(row.pk)},

@@ -21,7 +21,7 @@ from subscriptions.models.catalog import (
     Price,
     PriceModel,
 )
-from subscriptions.models.lifecycle import Subscription, TimelineEntry
+from subscriptions.models.lifecycle import Subscription, TimelineEntry, TrialMemory
 
 __all__ = [
     "KEY_LENGTH_MAX",
@@ -43,4 +43,5 @@ __all__ = [
     "Subscription",
     "SubscriptionAddOn",
     "TimelineEntry",
+    "TrialMemory",
 ]

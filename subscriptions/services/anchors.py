@@ -1,6 +1,6 @@
 """Choose the instant from which a new subscription counts its periods."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Q
 
@@ -51,8 +51,3 @@ def _intervals(offered: PlanVersion, price: Price | None) -> list[tuple[Interval
         billing if interval == "billing_period" else (Interval(interval), count)
         for interval, count in resets
     ] + [billing]
-
-
-def days_later(at: datetime, *, days: int) -> datetime:
-    """Return the instant so many days of 24 hours later: a trial's length is elapsed time."""
-    return at + timedelta(days=days)

@@ -1,50 +1,42 @@
-"""Subscribe, pay and end: every move of a subscription, under the customer's lock."""
+"""Subscribe and pay for the first time; how a subscription begins, under the customer's lock."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import F
-
 from core import clock as clocks
-from core import db, errors, events
-from core import locks as core_locks
+from core import db, errors
 from core.models import Customer
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from subscriptions import errors as own_errors
-from subscriptions import locks, selectors, status
-from subscriptions.models import PlanVersion, Price, Subscription, TimelineEntry
-from subscriptions.services import anchors
-from subscriptions.status import Boundary
+from subscriptions import renewals, selectors, transitions
+from subscriptions.models import PlanVersion, Price, Subscription
+from subscriptions.services import anchors, moves, settling, timeline, trials
+from subscriptions.services.actions import cancel_now
+from subscriptions.services.moves import Locked, Render
+from subscriptions.services.timeline import CHANGED, CLOCK, TRANSITIONED, Actor
+from subscriptions.states import Given
 
-CHANGED = "subscription.changed"
-TRANSITIONED = "subscription.transitioned"
+__all__ = ["CHANGED", "CLOCK", "TRANSITIONED", "Actor", "Render", "cancel_now"]
 CREATED = 201
+SUBSCRIBED = "subscribed"
 Status = Subscription.Status
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What a customer asks to subscribe to; without a price key, the first of his currency."""
+    """What a customer asks to subscribe to; without a price key, the first of his currency.
+
+    `wants_trial` True insists on the trial, False leaves it for later; None takes it where it
+    is open.
+    """
 
     plan_key: str
     price_key: str | None = None
     quantity: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Actor:
-    """Who acts, why, and under which request, as the timeline keeps it."""
-
-    name: str
-    reason: str = ""
-    request_id: str = ""
-
-
-CLOCK = Actor(name="clock")
-Render = Callable[[Subscription, datetime], Mapping[str, object]]
+    wants_trial: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +67,7 @@ def subscribe(
     incomplete for 23 hours and leaves in force what was. A newer incomplete expires the older.
 
     :raises PlanUnknown, PlanNotAvailable, CurrencyMismatch: for a plan or price not on offer.
+    :raises TrialAlreadyUsed: where the order insists on a trial that is not open.
     :raises SubscriptionExists: where a live one stands in the plan's group.
     :raises NotFound: where there is no such customer.
     :raises IdempotencyKeyReused: where the key stands for another request.
@@ -83,16 +76,60 @@ def subscribe(
     @db.operation
     def run() -> Recorded:
         with db.transaction():
-            customer, rows, at = _lock_step(customer_id=customer_id, clock=clock)
-            settle_step(rows=rows, at=at)
-            row = _subscribe_step(customer=customer, order=order, rows=rows, actor=actor, at=at)
-            _publish(row, at=at)
-            body = render(row, at)
+            locked = moves.lock_step(customer_id=customer_id, clock=clock)
+            row = subscribe_step(locked, order=order, actor=actor)
             return idempotency.claim_step(
-                customer_id=customer_id, keyed=keyed, status=CREATED, body=body, at=at
+                customer_id=customer_id,
+                keyed=keyed,
+                status=CREATED,
+                body=render(row, locked.at),
+                at=locked.at,
             )
 
     return idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
+
+
+def subscribe_step(locked: Locked, *, order: Order, actor: Actor) -> Subscription:
+    """Do what `subscribe` does, within the transaction of a caller who took `moves.lock_step`."""
+    at = locked.at
+    offer = resolve_offer(order=order, currency=locked.customer.currency)
+    plan_group_id = offer.plan_version.plan.plan_group_id
+    if has_live(locked.rows, plan_group_id=plan_group_id):
+        detail = "End or change the live subscription of this plan group first."
+        raise own_errors.SubscriptionExists(detail)
+    is_trial = _takes_trial(locked.customer, offer.plan_version, wanted=order.wants_trial)
+    _expire_waiting(locked, plan_group_id=plan_group_id, actor=actor)
+    row = _new_row(locked.customer, offer, quantity=order.quantity, is_trial=is_trial, at=at)
+    renewals.open_period(row, at=at)
+    settling.save_step(row)
+    if is_trial:
+        trials.remember_step(customer=locked.customer, plan_group_id=plan_group_id, at=at)
+    timeline.record_step(row, before="", event=SUBSCRIBED, actor=actor, at=at)
+    timeline.changed_step(row, at=at)
+    locked.rows.append(row)
+    return row
+
+
+def _takes_trial(customer: Customer, version: PlanVersion, *, wanted: bool | None) -> bool:
+    if wanted is False:
+        return False
+    if trials.is_open(customer=customer, plan_version=version):
+        return True
+    if wanted:
+        detail = "There is one trial per customer and plan group, and this plan's is not open."
+        raise own_errors.TrialAlreadyUsed(detail)
+    return False
+
+
+def _expire_waiting(locked: Locked, *, plan_group_id: int, actor: Actor) -> None:
+    """Let the window of a subscription that still waits for its payment end now."""
+    for row in locked.rows:
+        if row.plan_group_id == plan_group_id and row.status == Status.INCOMPLETE:
+            row.incomplete_expires_at = locked.at
+            superseded = Actor(
+                name=actor.name, reason="superseded by a newer one", request_id=actor.request_id
+            )
+            moves.move_step(locked, row=row, event="incomplete_window_elapsed", actor=superseded)
 
 
 @db.operation
@@ -104,111 +141,30 @@ def mark_paid(*, subscription_id: UUID, actor: Actor, clock: clocks.Clock) -> Su
     :raises SubscriptionExists: where another one took the plan group's place meanwhile.
     :raises InvalidTransition: where no first payment is awaited.
     """
-    customer_id = _customer_of(subscription_id)
+    customer_id = moves.customer_of(subscription_id)
     with db.transaction():
-        customer, rows, at = _lock_step(customer_id=customer_id, clock=clock)
-        settle_step(rows=rows, at=at)
-        row = _open_row(rows, subscription_id)
-        if row is None:
-            refusal: errors.DomainError = own_errors.SubscriptionEnded("It has ended.")
-        elif row.status != Status.INCOMPLETE:
+        locked = moves.lock_step(customer_id=customer_id, clock=clock)
+        row = locked.get(subscription_id)
+        if row.status in Subscription.FINAL_STATUSES:
+            raise own_errors.SubscriptionEnded("It has ended.")
+        if row.status != Status.INCOMPLETE:
             detail = f"A subscription that is {row.status} awaits no first payment."
-            refusal = own_errors.InvalidTransition(detail)
-        elif _has_live(rows, plan_group_id=row.plan_group_id):
+            raise own_errors.InvalidTransition(detail)
+        if has_live(locked.rows, plan_group_id=row.plan_group_id):
             detail = "Another subscription of this plan group is live; end it or refund this one."
-            refusal = own_errors.SubscriptionExists(detail)
-        else:
-            row.anchor_at = anchors.anchor_for(
-                customer=customer, offered=row.plan_version, price=row.price, at=at
-            )
-            row.has_payment_method = True
-            _move_step(row, to=Status.ACTIVE, event="payment_succeeded", actor=actor, at=at)
-            _publish(row, at=at)
-            return row
-    raise refusal
-
-
-@db.operation
-def cancel_now(*, subscription_id: UUID, actor: Actor, clock: clocks.Clock) -> Subscription:
-    """End a subscription at once; one that has ended stays as it is.
-
-    :raises NotFound: where there is no such subscription.
-    """
-    customer_id = _customer_of(subscription_id)
-    with db.transaction():
-        _, rows, at = _lock_step(customer_id=customer_id, clock=clock)
-        settle_step(rows=rows, at=at)
-        row = _open_row(rows, subscription_id)
-        if row is None:
-            return Subscription.objects.get(pk=subscription_id)
-        row.ended_at = at
-        row.change_at, row.change_to = None, None
-        _move_step(row, to=Status.CANCELED, event="cancel_now", actor=actor, at=at)
-        _publish(row, at=at)
+            raise own_errors.SubscriptionExists(detail)
+        activate_step(locked, row=row, actor=actor)
         return row
 
 
-def settle_step(*, rows: Sequence[Subscription], at: datetime) -> None:
-    """Write down every change that the clock brought, each at its own instant, oldest first.
-
-    The caller holds the locks of the customer and the rows.
-    """
-    db.transaction_required()
-    for row in rows:
-        for passed in status.passed_boundaries(row, at=at):
-            _persist(row, passed)
-
-
-def _persist(row: Subscription, passed: Boundary) -> None:
-    before, after = row.status, passed.after
-    row.status = after.status
-    row.plan_version_id = after.plan_version_id
-    row.anchor_at = after.anchor_at
-    row.incomplete_expires_at = after.incomplete_expires_at
-    row.grace_until = after.grace_until
-    row.resume_at = after.resume_at
-    row.ended_at = after.ended_at
-    if after.change_at is None:
-        row.change_at, row.change_to = None, None
-    row.save()
-    _record(row, before=before, event=passed.event, actor=CLOCK, at=passed.at)
-    _raise_revision(row.customer_id)
-
-
-def _lock_step(
-    *, customer_id: UUID, clock: clocks.Clock
-) -> tuple[Customer, list[Subscription], datetime]:
-    """Take every lock of a move, then read the time."""
-    try:
-        customer = core_locks.lock_customer(customer_id=customer_id)
-    except Customer.DoesNotExist as error:
-        raise errors.NotFound("There is no such customer.") from error
-    rows = locks.lock_subscriptions(customer_id=customer_id)
-    events.lock_for(event_types=(CHANGED,), customer_id=customer_id)
-    return customer, rows, clock.now()
-
-
-def _subscribe_step(
-    *,
-    customer: Customer,
-    order: Order,
-    rows: Sequence[Subscription],
-    actor: Actor,
-    at: datetime,
-) -> Subscription:
-    offer = resolve_offer(order=order, currency=customer.currency)
-    plan = offer.plan_version.plan
-    if _has_live(rows, plan_group_id=plan.plan_group_id):
-        detail = "End or change the live subscription of this plan group first."
-        raise own_errors.SubscriptionExists(detail)
-    for row in rows:
-        if row.plan_group_id == plan.plan_group_id and row.status == Status.INCOMPLETE:
-            row.ended_at = at
-            _move_step(row, to=Status.EXPIRED, event="superseded", actor=actor, at=at)
-    row = _new_row(customer=customer, offer=offer, quantity=order.quantity, at=at)
-    row.save(force_insert=True)
-    _record(row, before="", event="subscribed", actor=actor, at=at)
-    return row
+def activate_step(locked: Locked, *, row: Subscription, actor: Actor) -> None:
+    """Start access and periods of an incomplete subscription that is paid for now."""
+    anchor_at = anchors.anchor_for(
+        customer=locked.customer, offered=row.plan_version, price=row.price, at=locked.at
+    )
+    moves.move_quietly_step(
+        locked, row=row, event="payment_succeeded", actor=actor, given=Given(anchor_at=anchor_at)
+    )
 
 
 def resolve_offer(*, order: Order, currency: str) -> Offer:
@@ -218,12 +174,7 @@ def resolve_offer(*, order: Order, currency: str) -> Offer:
     :raises Invalid: for a price that the plan does not have.
     :raises CurrencyMismatch: for a price in another currency.
     """
-    version = selectors.find_offered_version(plan_key=order.plan_key)
-    if version is None:
-        if selectors.has_plan(key=order.plan_key):
-            detail = f"The plan {order.plan_key!r} is not on offer."
-            raise own_errors.PlanNotAvailable(detail, facts={"plan": order.plan_key})
-        raise own_errors.PlanUnknown.named(order.plan_key)
+    version = selectors.get_offered_version(plan_key=order.plan_key)
     prices = list(version.prices.order_by("id"))
     if order.price_key is not None:
         prices = [each for each in prices if each.key == order.price_key]
@@ -239,7 +190,9 @@ def resolve_offer(*, order: Order, currency: str) -> Offer:
     return Offer(plan_version=version, price=(own or prices)[0])
 
 
-def _new_row(*, customer: Customer, offer: Offer, quantity: int, at: datetime) -> Subscription:
+def _new_row(
+    customer: Customer, offer: Offer, *, quantity: int, is_trial: bool, at: datetime
+) -> Subscription:
     version = offer.plan_version
     row = Subscription(
         customer=customer,
@@ -248,7 +201,7 @@ def _new_row(*, customer: Customer, offer: Offer, quantity: int, at: datetime) -
         plan_group=version.plan.plan_group,
         quantity=quantity,
         status=Status.ACTIVE,
-        anchor_at=anchors.anchor_for(customer=customer, offered=version, price=offer.price, at=at),
+        anchor_at=at,
         time_zone=customer.time_zone,
         created_at=at,
         start_at=at,
@@ -256,82 +209,20 @@ def _new_row(*, customer: Customer, offer: Offer, quantity: int, at: datetime) -
         trial_end_policy=version.trial_end_policy,
         grace_seconds=version.grace_seconds,
     )
-    if selectors.is_trial_open(customer=customer, plan_version=version):
+    if is_trial:
         row.status = Status.TRIALING
-        row.trial_ends_at = anchors.days_later(at, days=version.trial_days)
-        row.anchor_at = at
-    elif offer.requires_payment:
+        row.trial_ends_at = at + timedelta(days=version.trial_days)
+        return row
+    row.anchor_at = anchors.anchor_for(customer=customer, offered=version, price=offer.price, at=at)
+    if offer.requires_payment:
         row.status = Status.INCOMPLETE
-        row.incomplete_expires_at = at + status.INCOMPLETE_WINDOW
+        row.incomplete_expires_at = at + transitions.INCOMPLETE_WINDOW
     return row
 
 
-def _move_step(row: Subscription, *, to: str, event: str, actor: Actor, at: datetime) -> None:
-    """Write the row in its new state with its line of the timeline; the caller holds its lock."""
-    before, row.status = row.status, to
-    row.save()
-    _record(row, before=before, event=event, actor=actor, at=at)
-
-
-def _record(row: Subscription, *, before: str, event: str, actor: Actor, at: datetime) -> None:
-    TimelineEntry.objects.create(
-        customer_id=row.customer_id,
-        subscription=row,
-        at=at,
-        from_status=before,
-        to_status=row.status,
-        event=event,
-        actor=actor.name,
-        reason=actor.reason,
-        request_id=actor.request_id,
-    )
-    moved: dict[str, object] = {
-        "subscription": str(row.pk),
-        "from": before,
-        "to": row.status,
-        "event": event,
-    }
-    events.publish(
-        events.Event(
-            event_type=TRANSITIONED, customer_id=row.customer_id, occurred_at=at, payload=moved
-        )
-    )
-
-
-def _publish(row: Subscription, *, at: datetime) -> None:
-    _raise_revision(row.customer_id)
-    payload: dict[str, object] = {"subscription": str(row.pk), "status": row.status}
-    events.publish(
-        events.Event(
-            event_type=CHANGED, customer_id=row.customer_id, occurred_at=at, payload=payload
-        )
-    )
-
-
-def _raise_revision(customer_id: UUID) -> None:
-    Customer.objects.filter(pk=customer_id).update(revision=F("revision") + 1)
-
-
-def _has_live(rows: Sequence[Subscription], *, plan_group_id: int) -> bool:
+def has_live(rows: Sequence[Subscription], *, plan_group_id: int) -> bool:
+    """Tell whether one of the rows holds the plan group's slot."""
     return any(
         row.plan_group_id == plan_group_id and row.status in Subscription.SLOT_STATUSES
         for row in rows
     )
-
-
-def _open_row(rows: Sequence[Subscription], subscription_id: UUID) -> Subscription | None:
-    return next(
-        (
-            row
-            for row in rows
-            if row.pk == subscription_id and row.status not in Subscription.FINAL_STATUSES
-        ),
-        None,
-    )
-
-
-def _customer_of(subscription_id: UUID) -> UUID:
-    row = Subscription.objects.filter(pk=subscription_id).only("customer_id").first()
-    if row is None:
-        raise errors.NotFound("There is no such subscription.")
-    return row.customer_id

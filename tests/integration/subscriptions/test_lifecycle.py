@@ -83,9 +83,14 @@ class TestSubscribe:
             lifecycle.mark_paid(
                 subscription_id=row.pk, actor=factories.ACTOR, clock=factories.standing(late)
             )
+        later = factories.subscribe(customer, "basic", at=late + DAY)
         row.refresh_from_db()
         assert (row.status, row.ended_at) == ("expired", late)
-        assert timeline()[-1] == (late, "incomplete", "expired", "incomplete_window_elapsed")
+        assert timeline()[-2:] == [
+            (late, "incomplete", "expired", "incomplete_window_elapsed"),
+            (late + DAY, "", "active", "subscribed"),
+        ]
+        assert later.status == "active"
 
     def test_anew_expires_the_one_that_waits(self, customer, at):
         first = factories.subscribe(customer, "pro", at=at, pay=False)
@@ -160,9 +165,9 @@ class TestMarkPaid:
 
     def test_is_refused_where_another_took_the_place(self, customer, at):
         waiting = factories.subscribe(customer, "pro", at=at, pay=False)
-        Subscription.objects.filter(pk=waiting.pk).update(status="expired")
+        Subscription.objects.filter(pk=waiting.pk).update(status="expired", ended_at=at)
         factories.subscribe(customer, "basic", at=at)
-        Subscription.objects.filter(pk=waiting.pk).update(status="incomplete")
+        Subscription.objects.filter(pk=waiting.pk).update(status="incomplete", ended_at=None)
         before = everything()
         with pytest.raises(own_errors.SubscriptionExists):
             lifecycle.mark_paid(

@@ -1,7 +1,7 @@
 """Effective status: every vector, and confluence."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,9 +22,19 @@ ALLOWED = {
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Row:
     status: str = "active"
+    price_id: int | None = 1
+    quantity: int = 1
+    past_due_since: datetime | None = None
+    past_due_policy: str = "unpaid"
+    failed_payments: int = 0
+    paused_at: datetime | None = None
+    change_price_id: int | None = None
+    change_quantity: int | None = None
+    change_kind: str = ""
+    change_resets_anchor: bool = False
     anchor_at: datetime = START
     start_at: datetime = START
     requires_payment: bool = False
@@ -61,18 +71,7 @@ def settled(row: Row, *, at: datetime) -> Row:
     """Return the row as settling would write it."""
     for passed in status.passed_boundaries(row, at=at):
         after = passed.after
-        row = replace(
-            row,
-            status=after.status,
-            plan_version_id=after.plan_version_id,
-            anchor_at=after.anchor_at,
-            incomplete_expires_at=after.incomplete_expires_at,
-            grace_until=after.grace_until,
-            resume_at=after.resume_at,
-            change_at=after.change_at,
-            change_to_id=row.change_to_id if after.change_at else None,
-            ended_at=after.ended_at,
-        )
+        row = replace(row, **asdict(after))
     return row
 
 

@@ -1,0 +1,67 @@
+"""Write down what the clock has brought about already, each at its own instant."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import count
+
+from core import db
+from subscriptions import renewals
+from subscriptions.models import Subscription
+from subscriptions.services import timeline
+from subscriptions.status import Upcoming
+
+
+def settle_step(
+    *, rows: Sequence[Subscription], at: datetime, boundaries_max: int | None = None
+) -> list[Subscription]:
+    """Persist every boundary that the rows passed up to the instant, oldest first.
+
+    Each has its timeline line, events and figures at its own instant. Return the rows that
+    changed, each once. The caller holds the locks of the customer and the rows, took the locks
+    of all events before it read the instant, and publishes `subscription.changed`. Only the
+    sweeper stops after so many boundaries, since it comes again.
+    """
+    db.transaction_required()
+    moved: dict[object, Subscription] = {}
+    for _ in count() if boundaries_max is None else range(boundaries_max):
+        due = _oldest(rows, at=at)
+        if due is None:
+            break
+        row, upcoming = due
+        _pass(row, upcoming)
+        moved[row.pk] = row
+    return list(moved.values())
+
+
+def _oldest(rows: Sequence[Subscription], *, at: datetime) -> tuple[Subscription, Upcoming] | None:
+    due = [
+        (upcoming.at, upcoming.rank, str(row.pk), row, upcoming)
+        for row in rows
+        if (upcoming := renewals.next_due(row)) is not None and upcoming.at <= at
+    ]
+    if not due:
+        return None
+    *_, row, upcoming = min(due, key=lambda each: each[:3])
+    return row, upcoming
+
+
+def _pass(row: Subscription, due: Upcoming) -> None:
+    content, kind = timeline.content_of(row), row.change_kind
+    passed = renewals.advance(row, due=due)
+    save_step(row)
+    timeline.record_step(
+        row, before=passed.before, event=passed.event, actor=timeline.CLOCK, at=passed.at
+    )
+    if content != timeline.content_of(row):
+        timeline.plan_changed_step(
+            row, before=content, kind=kind, effective_at=passed.at, at=passed.at
+        )
+    if passed.opened is not None:
+        timeline.renewed_step(row, period=passed.opened, at=passed.at)
+
+
+def save_step(row: Subscription) -> None:
+    """Store the row with the instant at which the clock changes it next."""
+    upcoming = renewals.next_due(row)
+    row.due_at = upcoming.at if upcoming else None
+    row.save()

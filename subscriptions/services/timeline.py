@@ -1,0 +1,114 @@
+"""Tell what happened to a subscription: a line of its timeline, and facts for other apps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from core import clock as clocks
+from core import events
+from core.periods import Period
+from core.services import customers
+from subscriptions.models import Subscription, TimelineEntry
+
+CHANGED = "subscription.changed"
+TRANSITIONED = "subscription.transitioned"
+RENEWED = "subscription.renewed"
+PLAN_CHANGED = "subscription.plan_changed"
+ADD_ONS_CHANGED = "subscription.add_ons_changed"
+PAYMENT_LATE = "subscription.payment_late"
+EVENT_TYPES = (CHANGED, TRANSITIONED, RENEWED, PLAN_CHANGED, ADD_ONS_CHANGED, PAYMENT_LATE)
+KEEP = "keep"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """Who acts, why, and under which request, as the timeline keeps it."""
+
+    name: str
+    reason: str = ""
+    request_id: str = ""
+
+
+CLOCK = Actor(name="clock")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a subscription is to: plan version, price and quantity."""
+
+    plan_version_id: int
+    price_id: int | None
+    quantity: int
+
+
+def content_of(row: Subscription) -> Content:
+    """Return what the subscription is to now."""
+    return Content(
+        plan_version_id=row.plan_version_id, price_id=row.price_id, quantity=row.quantity
+    )
+
+
+def record_step(row: Subscription, *, before: str, event: str, actor: Actor, at: datetime) -> None:
+    """Append a line to the timeline and publish the transition, at its own instant."""
+    TimelineEntry.objects.create(
+        customer_id=row.customer_id,
+        subscription=row,
+        at=at,
+        from_status=before,
+        to_status=row.status,
+        event=event,
+        actor=actor.name,
+        reason=actor.reason,
+        request_id=actor.request_id,
+    )
+    publish_step(
+        row,
+        event_type=TRANSITIONED,
+        at=at,
+        facts={"from": before, "to": row.status, "event": event},
+    )
+
+
+def publish_step(
+    row: Subscription, *, event_type: str, at: datetime, facts: Mapping[str, object]
+) -> None:
+    """Publish a fact about the subscription; its id stands first in the payload."""
+    payload: dict[str, object] = {"subscription": str(row.pk), **facts}
+    events.publish(
+        events.Event(
+            event_type=event_type, customer_id=row.customer_id, occurred_at=at, payload=payload
+        )
+    )
+
+
+def changed_step(row: Subscription, *, at: datetime, usage_policy: str = KEEP) -> None:
+    """Raise the customer's revision and tell all apps that what is in force has changed."""
+    customers.revise_step(customer_id=row.customer_id, at=at)
+    facts = {"status": row.status, "usage_policy": usage_policy}
+    publish_step(row, event_type=CHANGED, at=at, facts=facts)
+
+
+def renewed_step(row: Subscription, *, period: Period, at: datetime) -> None:
+    """Tell that a billing period opened by itself; once for each period."""
+    facts = {
+        "period_starts_at": clocks.rfc3339(period.starts_at),
+        "period_ends_at": None if period.ends_at is None else clocks.rfc3339(period.ends_at),
+    }
+    publish_step(row, event_type=RENEWED, at=at, facts=facts)
+
+
+def plan_changed_step(
+    row: Subscription, *, before: Content, kind: str, effective_at: datetime, at: datetime
+) -> None:
+    """Tell that the subscription is to something else from `effective_at` on."""
+    facts = {
+        "from_version": before.plan_version_id,
+        "to_version": row.plan_version_id,
+        "from_price": before.price_id,
+        "to_price": row.price_id,
+        "from_quantity": before.quantity,
+        "to_quantity": row.quantity,
+        "effective_at": clocks.rfc3339(effective_at),
+        "kind": kind,
+    }
+    publish_step(row, event_type=PLAN_CHANGED, at=at, facts=facts)
