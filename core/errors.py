@@ -178,6 +178,15 @@ class VersionConflict(DomainError):
     category = Category.VERSION_CONFLICT
 
 
+class TestClockRefused(DomainError):
+    """Refuse a test clock where none is allowed, or for a customer who has none."""
+
+    code = "test_clock_refused"
+    title = "The customer has no test clock"
+    category = Category.UNPROCESSABLE
+    __test__ = False  # its name is not a test's
+
+
 class LockTimeout(DomainError):
     """Refuse after waiting for a lock as long as configured; nothing changed."""
 

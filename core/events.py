@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from core import db
-from core.models import OutboxEvent
+from core.models import OutboxDelivery, OutboxEvent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,21 @@ class Subscriber:
     step: Step
 
 
+@dataclass(frozen=True, kw_only=True)
+class Consumer:
+    """Who is told of events after their commit: at least once each, by the worker.
+
+    `deliver` runs outside any transaction, may be slow, raises where it failed, and is safe to
+    repeat for the same event id.
+    """
+
+    name: str
+    event_types: frozenset[str]
+    deliver: Callable[[OutboxEvent], None]
+
+
 _subscribers: dict[str, list[Subscriber]] = {}
+_consumers: dict[str, Consumer] = {}
 
 
 def subscribe(*, event_type: str, subscriber: Subscriber) -> None:
@@ -39,6 +53,21 @@ def subscribe(*, event_type: str, subscriber: Subscriber) -> None:
     registered = _subscribers.setdefault(event_type, [])
     if subscriber not in registered:
         registered.append(subscriber)
+
+
+def register_consumer(consumer: Consumer) -> None:
+    """Deliver events of these types to the consumer from now on; a name stands once."""
+    _consumers[consumer.name] = consumer
+
+
+def forget_consumer(*, name: str) -> None:
+    """Deliver nothing more to the consumer."""
+    _consumers.pop(name, None)
+
+
+def find_consumer(*, name: str) -> Consumer | None:
+    """Return the consumer of the name; None where this process knows none."""
+    return _consumers.get(name)
 
 
 def lock_for(*, event_types: Iterable[str], customer_id: UUID) -> None:
@@ -60,11 +89,16 @@ def publish(event: Event) -> None:
     :raises RuntimeError: outside a transaction.
     """
     db.transaction_required()
-    OutboxEvent.objects.create(
+    stored = OutboxEvent.objects.create(
         event_type=event.event_type,
         customer_id=event.customer_id,
         payload=event.payload,
         occurred_at=event.occurred_at,
     )
+    told = [each for each in _consumers.values() if event.event_type in each.event_types]
+    if told:
+        OutboxDelivery.objects.bulk_create(
+            [OutboxDelivery(event=stored, consumer=each.name) for each in told]
+        )
     for subscriber in _subscribers.get(event.event_type, ()):
         subscriber.step(event)

@@ -190,3 +190,50 @@ class OutboxEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} at {self.occurred_at}"
+
+
+class OutboxDelivery(models.Model):
+    """One consumer's share of an event: leased while it is brought, then marked."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    event = models.ForeignKey(OutboxEvent, on_delete=models.PROTECT, related_name="deliveries")
+    consumer = models.CharField(max_length=100)
+    leased_until = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["event", "consumer"], name="outbox_delivery_unique"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["id"],
+                condition=Q(delivered_at__isnull=True),
+                name="outbox_delivery_open",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} to {self.consumer}"
+
+
+class WorkFailure(models.Model):
+    """A piece of due work that failed: tried again later, or parked for a person to see."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job = models.CharField(max_length=100)
+    key = models.CharField(max_length=100)
+    attempts = models.PositiveIntegerField()
+    failed_at = models.DateTimeField()
+    next_attempt_at = models.DateTimeField(
+        null=True, blank=True, help_text="Empty where it is parked."
+    )
+    error = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["job", "key"], name="work_failure_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.key}: {self.attempts} attempts"

@@ -48,6 +48,7 @@ class Engine:
     refresh_token_seconds: int
     refresh_reuse_grace_seconds: int
     body_bytes_max: int
+    test_clocks_allowed: bool
     event_batch_bytes_max: int
     resources_enabled: bool
 
@@ -60,6 +61,7 @@ ENGINE = Engine(
     refresh_token_seconds=env.int("REFRESH_TOKEN_SECONDS", default=1_209_600),
     refresh_reuse_grace_seconds=env.int("REFRESH_REUSE_GRACE_SECONDS", default=10),
     body_bytes_max=env.int("BODY_BYTES_MAX", default=1_048_576),
+    test_clocks_allowed=env.bool("ALLOW_TEST_CLOCKS", default=DEBUG),
     event_batch_bytes_max=env.int("EVENT_BATCH_BYTES_MAX", default=16_777_216),
     resources_enabled=env.bool("RESOURCES_ENABLED", default=True),
 )
@@ -281,6 +283,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {"EffectiveEnum": ["now", "period_end"]},
 }
 UNFOLD = {
     "SITE_TITLE": "Subscription Engine",

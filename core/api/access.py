@@ -90,6 +90,35 @@ def access_reader(request: Request, *, scope: str) -> None:
         access_scope(request, scope=scope)
 
 
+def access_managed_customer(
+    request: Request, *, scope: str, permission: str, named: str
+) -> Customer:
+    """Return the named customer to a service key with the scope or to staff with the permission.
+
+    :raises PermissionDenied: for any other user.
+    :raises InsufficientScope: for a service key without the scope.
+    :raises NotFound: for a customer that is not there.
+    """
+    access_management(request, scope=scope, permission=permission)
+    return _access_by_key(named=named)
+
+
+def access_management(request: Request, *, scope: str, permission: str) -> None:
+    """Let a service key with the scope pass, and staff with the permission.
+
+    :raises PermissionDenied: for any other user.
+    :raises InsufficientScope: for a service key without the scope.
+    """
+    identity = identity_of(request)
+    if identity.service_key is not None:
+        access_scope(request, scope=scope)
+    elif identity.user is None or not (
+        identity.user.is_staff and identity.user.has_perm(permission)
+    ):
+        detail = "Only a service key, or staff with the permission, may do this."
+        raise errors.PermissionDenied(detail)
+
+
 def access_user(request: Request) -> User:
     """Return the user that calls.
 

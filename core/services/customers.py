@@ -1,12 +1,75 @@
-"""Revise customers: create them, rename them, and note that something of theirs changed."""
+"""Create and rename customers, and note that something of theirs changed."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
+from django.db import IntegrityError
 from django.db.models import Case, DateTimeField, F, Value, When
 
-from core import db
+from core import clock as clocks
+from core import db, errors, locks
 from core.models import Customer
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewCustomer:
+    """What is known of a customer at his creation; zone and test clock are set here alone."""
+
+    external_key: str
+    name: str
+    time_zone: str = "UTC"
+    currency: str = "EUR"
+    test_clock_at: datetime | None = None
+
+
+@db.operation
+def create(new: NewCustomer, *, clock: clocks.Clock) -> Customer:
+    """Create a customer; one with a test clock is created at its instant.
+
+    :raises Invalid: for an external key that is taken.
+    :raises TestClockRefused: for a test clock where none is allowed.
+    """
+    if new.test_clock_at is not None and not settings.ENGINE.test_clocks_allowed:
+        detail = "Customers with a test clock are not allowed here (ALLOW_TEST_CLOCKS)."
+        raise errors.TestClockRefused(detail)
+    try:
+        with db.transaction():
+            return Customer.objects.create(
+                external_key=new.external_key,
+                name=new.name,
+                time_zone=new.time_zone,
+                currency=new.currency,
+                test_clock_at=new.test_clock_at,
+                created_at=new.test_clock_at or clock.now(),
+            )
+    except IntegrityError as error:
+        detail = f"There is a customer {new.external_key!r} already."
+        raise errors.Invalid.at("/external_key", code="unique", detail=detail) from error
+
+
+@db.operation
+def rename(
+    *, customer_id: UUID, name: str, expected_revision: int | None, clock: clocks.Clock
+) -> Customer:
+    """Give a customer another name, where nothing of his changed since it was read.
+
+    :raises NotFound: where there is no such customer.
+    :raises VersionConflict: where his revision is not the expected one.
+    """
+    with db.transaction():
+        try:
+            customer = locks.lock_customer(customer_id=customer_id)
+        except Customer.DoesNotExist as error:
+            raise errors.NotFound("There is no such customer.") from error
+        if expected_revision is not None and expected_revision != customer.revision:
+            detail = "The customer has changed since you read it; read it again."
+            raise errors.VersionConflict(detail)
+        Customer.objects.filter(pk=customer_id).update(name=name)
+        at = clocks.instant_of(customer, clock=clock)
+        revise_step(customer_id=customer_id, at=at)
+        return Customer.objects.get(pk=customer_id)
 
 
 def revise_step(*, customer_id: UUID, at: datetime) -> None:

@@ -107,6 +107,7 @@ class SubscriptionsView(SubscriptionListView):
             subscription_errors.PlanNotAvailable,
             subscription_errors.CurrencyMismatch,
             subscription_errors.SubscriptionExists,
+            subscription_errors.TrialAlreadyUsed,
             errors.PermissionDenied,
             *schema.CUSTOMER,
         ),

@@ -9,6 +9,7 @@ from core.api.serializers import (
     InstantField,
     KeyField,
     QuerySerializer,
+    StrictBooleanField,
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,
@@ -23,6 +24,7 @@ from subscriptions.services import lifecycle
 METADATA_BYTES_MAX = 2048
 CUSTOMER_LENGTH_MAX = 255
 QUANTITY_MAX = 1_000_000
+REASON_LENGTH_MAX = 255
 
 
 class CustomerNameField(StrictCharField):
@@ -91,7 +93,10 @@ def wanted_of(given: dict[str, Any]) -> list[Wanted]:
 def order_of(given: dict[str, Any]) -> lifecycle.Order:
     """Return the order of a validated subscription input."""
     return lifecycle.Order(
-        plan_key=given["plan"], price_key=given.get("price"), quantity=given["quantity"]
+        plan_key=given["plan"],
+        price_key=given.get("price"),
+        quantity=given["quantity"],
+        wants_trial=given.get("trial"),
     )
 
 
@@ -123,6 +128,30 @@ class SubscribeSerializer(StrictSerializer):
     plan = KeyField()
     price = KeyField(required=False)
     quantity = StrictIntegerField(required=False, default=1, min_value=1, max_value=QUANTITY_MAX)
+    trial = StrictBooleanField(
+        required=False,
+        help_text="True insists on the trial, false leaves it for later; without, it is taken "
+        "where it is open.",
+    )
+
+
+class MoveSerializer(StrictSerializer):
+    """Whose subscription, and why."""
+
+    customer = CustomerNameField()
+    reason = StrictCharField(required=False, max_length=REASON_LENGTH_MAX)
+
+
+class CancelSerializer(MoveSerializer):
+    """When to cancel."""
+
+    when = serializers.ChoiceField(choices=["period_end", "now"], default="period_end")
+
+
+class PauseSerializer(MoveSerializer):
+    """Until when to pause."""
+
+    resume_at = InstantField(required=False)
 
 
 class PeriodSerializer(serializers.Serializer[Any]):

@@ -2,11 +2,15 @@
 
 from django.urls import path
 
-from metering.api import events, history, meters, overview, views
+from metering.api import events, history, meters, moves, overview, views
 
 urlpatterns = [
     path("subscriptions/", overview.SubscriptionsView.as_view(), name="subscriptions"),
     path("subscriptions/me/", overview.OwnSubscriptionView.as_view(), name="own-subscription"),
+    path("subscriptions/me/cancel/", moves.CancelView.as_view(), name="cancel"),
+    path("subscriptions/me/undo-cancel/", moves.UndoCancelView.as_view(), name="undo-cancel"),
+    path("subscriptions/me/pause/", moves.PauseView.as_view(), name="pause"),
+    path("subscriptions/me/resume/", moves.ResumeView.as_view(), name="resume"),
     path("entitlements/", overview.EntitlementsView.as_view(), name="entitlements"),
     path("entitlements/<str:feature>/", overview.EntitlementView.as_view(), name="entitlement"),
     path("entitlements/<str:feature>/explain/", overview.ExplainView.as_view(), name="explain"),

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from core.api.serializers import (
+    InstantField,
     QuerySerializer,
     StrictCharField,
     StrictIntegerField,
@@ -32,6 +33,12 @@ class MarkPaidSerializer(StrictSerializer):
     """Why the subscription counts as paid."""
 
     reason = StrictCharField(max_length=REASON_LENGTH_MAX)
+
+
+class AdvanceSerializer(StrictSerializer):
+    """Until when time is to pass."""
+
+    to = InstantField()
 
 
 class PriceSerializer(serializers.Serializer[Any]):

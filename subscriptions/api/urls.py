@@ -2,12 +2,17 @@
 
 from django.urls import path
 
-from subscriptions.api import views
+from subscriptions.api import clock_views, views
 
 urlpatterns = [
     path("plans/", views.PlansView.as_view(), name="plans"),
     path("plans/<str:key>/", views.PlanView.as_view(), name="plan"),
     path("features/", views.FeaturesView.as_view(), name="features"),
+    path(
+        "customers/<str:customer>/test-clock/advance/",
+        clock_views.AdvanceClockView.as_view(),
+        name="advance-test-clock",
+    ),
     path("subscriptions/me/timeline/", views.TimelineView.as_view(), name="timeline"),
     path(
         "subscriptions/<uuid:subscription_id>/mark-paid/",

@@ -5,109 +5,199 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('core', '0002_customer_clocks'),
-        ('subscriptions', '0005_price_terms'),
+        ("core", "0002_customer_clocks"),
+        ("subscriptions", "0005_price_terms"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='TrialMemory',
+            name="TrialMemory",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('identity_hash', models.CharField(max_length=64)),
-                ('taken_at', models.DateTimeField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("identity_hash", models.CharField(max_length=64)),
+                ("taken_at", models.DateTimeField()),
             ],
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='change_kind',
-            field=models.CharField(blank=True, default='', max_length=16),
+            model_name="subscription",
+            name="change_kind",
+            field=models.CharField(blank=True, default="", max_length=16),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='change_price',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='subscriptions.price'),
+            model_name="subscription",
+            name="change_price",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="subscriptions.price",
+            ),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='change_quantity',
+            model_name="subscription",
+            name="change_quantity",
             field=models.PositiveIntegerField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='change_resets_anchor',
-            field=models.BooleanField(default=False, help_text='The scheduled change starts its periods anew.'),
+            model_name="subscription",
+            name="change_resets_anchor",
+            field=models.BooleanField(
+                default=False, help_text="The scheduled change starts its periods anew."
+            ),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='due_at',
-            field=models.DateTimeField(blank=True, help_text='When the clock changes this row next; empty means never.', null=True),
+            model_name="subscription",
+            name="due_at",
+            field=models.DateTimeField(
+                blank=True,
+                help_text="When the clock changes this row next; empty means never.",
+                null=True,
+            ),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='failed_payments',
-            field=models.PositiveIntegerField(default=0, help_text='Failures since the last success.'),
+            model_name="subscription",
+            name="failed_payments",
+            field=models.PositiveIntegerField(
+                default=0, help_text="Failures since the last success."
+            ),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='past_due_policy',
-            field=models.CharField(choices=[('unpaid', 'Unpaid'), ('cancel', 'Cancel')], default='unpaid', help_text='What follows where every retry of a payment failed.', max_length=16),
+            model_name="subscription",
+            name="past_due_policy",
+            field=models.CharField(
+                choices=[("unpaid", "Unpaid"), ("cancel", "Cancel")],
+                default="unpaid",
+                help_text="What follows where every retry of a payment failed.",
+                max_length=16,
+            ),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='past_due_since',
+            model_name="subscription",
+            name="past_due_since",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='renewed_until',
-            field=models.DateTimeField(blank=True, help_text='End of the billing period that opened last.', null=True),
+            model_name="subscription",
+            name="renewed_until",
+            field=models.DateTimeField(
+                blank=True, help_text="End of the billing period that opened last.", null=True
+            ),
         ),
         migrations.AddIndex(
-            model_name='subscription',
-            index=models.Index(condition=models.Q(('due_at__isnull', False)), fields=['due_at'], name='subscription_due'),
+            model_name="subscription",
+            index=models.Index(
+                condition=models.Q(("due_at__isnull", False)),
+                fields=["due_at"],
+                name="subscription_due",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at__isnull', False), ('status__in', ('canceled', 'expired'))), models.Q(models.Q(('status__in', ('canceled', 'expired')), _negated=True), ('ended_at__isnull', True)), _connector='OR'), name='subscription_ended_is_final'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("ended_at__isnull", False), ("status__in", ("canceled", "expired"))),
+                    models.Q(
+                        models.Q(("status__in", ("canceled", "expired")), _negated=True),
+                        ("ended_at__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="subscription_ended_is_final",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'trialing'), _negated=True), ('trial_ends_at__isnull', False), _connector='OR'), name='subscription_trial_has_end'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "trialing"), _negated=True),
+                    ("trial_ends_at__isnull", False),
+                    _connector="OR",
+                ),
+                name="subscription_trial_has_end",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'incomplete'), _negated=True), ('incomplete_expires_at__isnull', False), _connector='OR'), name='subscription_incomplete_has_end'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "incomplete"), _negated=True),
+                    ("incomplete_expires_at__isnull", False),
+                    _connector="OR",
+                ),
+                name="subscription_incomplete_has_end",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'past_due'), _negated=True), ('grace_until__isnull', False), _connector='OR'), name='subscription_past_due_has_grace'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "past_due"), _negated=True),
+                    ("grace_until__isnull", False),
+                    _connector="OR",
+                ),
+                name="subscription_past_due_has_grace",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(('resume_at__isnull', True), ('status', 'paused'), _connector='OR'), name='subscription_resumes_from_pause'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("resume_at__isnull", True), ("status", "paused"), _connector="OR"
+                ),
+                name="subscription_resumes_from_pause",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('change_at__isnull', True), ('change_to__isnull', True)), models.Q(('change_at__isnull', False), ('change_to__isnull', False)), _connector='OR'), name='subscription_change_is_whole'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("change_at__isnull", True), ("change_to__isnull", True)),
+                    models.Q(("change_at__isnull", False), ("change_to__isnull", False)),
+                    _connector="OR",
+                ),
+                name="subscription_change_is_whole",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', ('canceled', 'expired')), _negated=True), ('change_at__isnull', True), _connector='OR'), name='subscription_ended_has_no_change'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status__in", ("canceled", "expired")), _negated=True),
+                    ("change_at__isnull", True),
+                    _connector="OR",
+                ),
+                name="subscription_ended_has_no_change",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(('end_at__isnull', True), ('end_at__gt', models.F('start_at')), _connector='OR'), name='subscription_term_after_start'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("end_at__isnull", True), ("end_at__gt", models.F("start_at")), _connector="OR"
+                ),
+                name="subscription_term_after_start",
+            ),
         ),
         migrations.AddField(
-            model_name='trialmemory',
-            name='plan_group',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='subscriptions.plangroup'),
+            model_name="trialmemory",
+            name="plan_group",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="subscriptions.plangroup",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='trialmemory',
-            constraint=models.UniqueConstraint(fields=('plan_group', 'identity_hash'), name='trial_memory_unique'),
+            model_name="trialmemory",
+            constraint=models.UniqueConstraint(
+                fields=("plan_group", "identity_hash"), name="trial_memory_unique"
+            ),
         ),
     ]

@@ -74,21 +74,26 @@ def lock_step(*, customer_id: UUID, clock: clocks.Clock) -> Locked:
 
     :raises NotFound: where there is no such customer.
     """
-    locked = lock_unsettled_step(customer_id=customer_id, clock=clock)
+    try:
+        customer = core_locks.lock_customer(customer_id=customer_id)
+    except Customer.DoesNotExist as error:
+        raise errors.NotFound("There is no such customer.") from error
+    return settle_rows_step(customer=customer, clock=clock)
+
+
+def settle_rows_step(*, customer: Customer, clock: clocks.Clock) -> Locked:
+    """Do what `lock_step` does once the customer is locked."""
+    locked = lock_rows_step(customer=customer, clock=clock)
     for row in settling.settle_step(rows=locked.rows, at=locked.at):
         timeline.changed_step(row, at=locked.at)
         locked.customer.revised_at = locked.at
     return locked
 
 
-def lock_unsettled_step(*, customer_id: UUID, clock: clocks.Clock) -> Locked:
-    """Do what `lock_step` does, and leave settling to the caller."""
-    try:
-        customer = core_locks.lock_customer(customer_id=customer_id)
-    except Customer.DoesNotExist as error:
-        raise errors.NotFound("There is no such customer.") from error
-    rows = locks.lock_subscriptions(customer_id=customer_id)
-    events.lock_for(event_types=timeline.EVENT_TYPES, customer_id=customer_id)
+def lock_rows_step(*, customer: Customer, clock: clocks.Clock) -> Locked:
+    """Take the locks that follow a customer's, then read the time; settling is the caller's."""
+    rows = locks.lock_subscriptions(customer_id=customer.pk)
+    events.lock_for(event_types=timeline.EVENT_TYPES, customer_id=customer.pk)
     return Locked(customer=customer, rows=rows, at=clocks.instant_of(customer, clock=clock))
 
 

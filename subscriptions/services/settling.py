@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import count
 
-from core import db
+from core import db, faults
 from subscriptions import renewals
 from subscriptions.models import Subscription
 from subscriptions.services import timeline
@@ -49,15 +49,18 @@ def _pass(row: Subscription, due: Upcoming) -> None:
     content, kind = timeline.content_of(row), row.change_kind
     passed = renewals.advance(row, due=due)
     save_step(row)
+    faults.point("boundary_stored")
     timeline.record_step(
         row, before=passed.before, event=passed.event, actor=timeline.CLOCK, at=passed.at
     )
+    faults.point("boundary_recorded")
     if content != timeline.content_of(row):
         timeline.plan_changed_step(
             row, before=content, kind=kind, effective_at=passed.at, at=passed.at
         )
     if passed.opened is not None:
         timeline.renewed_step(row, period=passed.opened, at=passed.at)
+        faults.point("renewal_published")
 
 
 def save_step(row: Subscription) -> None:
