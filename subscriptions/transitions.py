@@ -261,10 +261,20 @@ def _take_change(row: Facts, at: datetime, _: Given) -> None:
     _drop_change(row)
 
 
-def _migrate(row: Facts, _: datetime, given: Given) -> None:
-    """Move to the new version's limits now; its price follows with the scheduled change."""
-    if given.change is not None:
-        row.plan_version_id = given.change.plan_version_id
+def _migrate(row: Facts, at: datetime, given: Given) -> None:
+    """Move to the new version's limits now; its price follows when the next period begins.
+
+    A change that is scheduled already stays, from the new version where it keeps the plan.
+    """
+    change = given.change
+    if change is None:
+        return
+    old = row.plan_version_id
+    row.plan_version_id = change.plan_version_id
+    if row.change_at is None and change.price_id != row.price_id:
+        _schedule_change(row, at, given)
+    elif row.change_to_id == old:
+        row.change_to_id, row.change_price_id = change.plan_version_id, change.price_id
 
 
 def _each(states: Iterable[str], event: str, move: Move) -> dict[tuple[str, str], Move]:
