@@ -42,7 +42,7 @@ from subscriptions import status
 from subscriptions.admin import comparison
 from subscriptions.admin.subscriptions import COLORS, actor_of
 from subscriptions.models import Feature, Subscription
-from subscriptions.services import lifecycle
+from subscriptions.services import lifecycle, trials
 
 LAST_ROWS = 10
 
@@ -81,7 +81,7 @@ class StartPlan(Operation[Customer]):
         """Tell what the plan grants and costs, and when access starts."""
         offer = lifecycle.resolve_offer(order=_order(asked), currency=asked.row.currency)
         version = offer.plan_version
-        is_on_trial = subscription_selectors.is_trial_open(customer=asked.row, plan_version=version)
+        is_on_trial = trials.is_open(customer=asked.row, plan_version=version)
         cost = comparison.price_text(offer.price) if offer.price else "nothing"
         bought = f"{asked.values['quantity']} × {cost}"
         if is_on_trial:
