@@ -8,3 +8,9 @@ class CoreConfig(AppConfig):
 
     name = "core"
     verbose_name = "Core"
+
+    def ready(self) -> None:
+        """Refuse to start with weak settings, whatever starts."""
+        from core import checks  # noqa: PLC0415 - models load before
+
+        checks.refuse_weak_settings()

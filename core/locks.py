@@ -1,9 +1,11 @@
-"""Lock customers and users, in the order of `core.db.LockRank`."""
+"""Lock customers, users and what is theirs, in the order of `core.db.LockRank`."""
 
+from collections.abc import Collection
+from datetime import datetime
 from uuid import UUID
 
 from core import db
-from core.models import Customer, OutboxDelivery, User
+from core.models import Customer, Mail, OutboxDelivery, RateState, ServiceKey, User
 
 
 def lock_customer(*, customer_id: UUID) -> Customer:
@@ -42,3 +44,26 @@ def lock_user(*, user_id: int) -> User:
     """
     db.note_lock(rank=db.LockRank.ROW, key=f"user {user_id}")
     return User.objects.select_for_update(no_key=True, of=("self",)).get(pk=user_id)
+
+
+def lock_service_key(*, service_key_id: UUID) -> ServiceKey:
+    """Lock one service key until the transaction ends.
+
+    :raises ServiceKey.DoesNotExist: where there is none.
+    """
+    db.note_lock(rank=db.LockRank.ROW, key=f"service key {service_key_id}")
+    return ServiceKey.objects.select_for_update(no_key=True, of=("self",)).get(pk=service_key_id)
+
+
+def lock_rate_states(*, keys: Collection[str]) -> list[RateState]:
+    """Lock the rows of rate limits, in the order of their keys."""
+    db.note_lock(rank=db.LockRank.ROW, key="rate states")
+    rows = RateState.objects.filter(pk__in=keys).order_by("pk")
+    return list(rows.select_for_update(no_key=True, of=("self",)))
+
+
+def lock_due_mail(*, at: datetime) -> Mail | None:
+    """Lock the mail that has been due longest and that nobody else is sending; None without."""
+    db.note_lock(rank=db.LockRank.ROW, key="mail")
+    due = Mail.objects.filter(due_at__lte=at).select_related("user").order_by("due_at", "id")
+    return due.select_for_update(no_key=True, of=("self",), skip_locked=True).first()

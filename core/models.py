@@ -52,6 +52,7 @@ class User(AbstractUser):
     """A person who logs in, by username or by e-mail address."""
 
     email = models.EmailField(max_length=254)
+    email_verified_at = models.DateTimeField(null=True, blank=True)
     token_version = models.PositiveIntegerField(
         default=0, help_text="Raised to revoke every token issued so far."
     )
@@ -135,6 +136,12 @@ class ServiceKey(models.Model):
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(
+        null=True, blank=True, help_text="Written at most once a minute."
+    )
+    rotated_at = models.DateTimeField(
+        null=True, blank=True, help_text="When another key was put in its place."
+    )
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
@@ -237,3 +244,65 @@ class WorkFailure(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job} {self.key}: {self.attempts} attempts"
+
+
+class AuditEntry(models.Model):
+    """One mutation: who changed what, from what to what, and why. Append-only by trigger."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    at = models.DateTimeField(db_index=True)
+    actor = models.CharField(max_length=255)
+    action = models.CharField(max_length=100)
+    object_type = models.CharField(max_length=100)
+    object_id = models.CharField(max_length=100)
+    before = models.JSONField(default=dict)
+    after = models.JSONField(default=dict)
+    reason = models.TextField(blank=True)
+    request_id = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        indexes = [
+            models.Index(fields=["object_type", "object_id", "id"], name="audit_of_object"),
+            models.Index(fields=["actor", "id"], name="audit_of_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} of {self.object_type} {self.object_id} by {self.actor}"
+
+
+class Mail(models.Model):
+    """A mail to be written and sent: its text, with its links, is made when it is sent."""
+
+    class Kind(models.TextChoices):
+        VERIFICATION = "verification"
+        RESET = "reset"
+        NAME_TAKEN = "name_taken"
+        ADDRESS_CHANGED = "address_changed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(max_length=16, choices=Kind)
+    address = models.EmailField(max_length=254)
+    user = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField(null=True, help_text="Empty once it is sent or given up.")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["due_at"], name="mail_due", condition=Q(due_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.address}"
+
+
+class RateState(models.Model):
+    """How far ahead of the clock a caller is under one rate limit (core/rates.py)."""
+
+    key = models.CharField(primary_key=True, max_length=64)
+    ahead_until_us = models.BigIntegerField(default=0, db_index=True)
+
+    def __str__(self) -> str:
+        return self.key

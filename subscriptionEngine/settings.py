@@ -11,6 +11,8 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from core import logs
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 environ.Env.read_env(BASE_DIR / ".env", overwrite=False)
@@ -41,6 +43,8 @@ if SECRET_KEY == JWT_SIGNING_KEY:
 class Engine:
     """Hold the engine's own knobs; units are in the names."""
 
+    frontend_url: str
+    mail_at_once: bool
     default_plan_key: str
     primary_plan_group_key: str
     lock_timeout_ms: int
@@ -54,6 +58,8 @@ class Engine:
 
 
 ENGINE = Engine(
+    frontend_url=env.str("FRONTEND_URL", default="http://127.0.0.1:8000"),
+    mail_at_once=env.bool("MAIL_AT_ONCE", default=DEBUG),
     default_plan_key=env.str("DEFAULT_PLAN", default="free"),
     primary_plan_group_key=env.str("PRIMARY_PLAN_GROUP", default="main"),
     lock_timeout_ms=env.int("LOCK_TIMEOUT_MS", default=3000),
@@ -90,9 +96,12 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "core.api.middleware.RequestIdMiddleware",
+    "core.api.middleware.ObservationMiddleware",
+    "core.api.middleware.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
+    "core.api.limits.RateLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -202,6 +211,20 @@ AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ADMIN = False
 AXES_LOCKOUT_CALLABLE = "core.api.problems.refuse_login"
 
+AXES_CLIENT_IP_CALLABLE = "core.api.addresses.client_address"
+
+EMAIL_URL: str = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "smtp://localhost:25")
+_email: dict[str, Any] = environ.Env.email_url_config(EMAIL_URL)
+EMAIL_BACKEND: str = _email["EMAIL_BACKEND"]
+EMAIL_HOST: str = _email["EMAIL_HOST"] or ""
+EMAIL_PORT: int = _email["EMAIL_PORT"] or 25
+EMAIL_HOST_USER: str = _email["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD: str = _email["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS: bool = _email.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL: bool = _email.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL: str = env.str("MAIL_FROM", default="engine@localhost")
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -223,10 +246,18 @@ SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = HTTPS_ONLY
 CSRF_COOKIE_SECURE = HTTPS_ONLY
 SESSION_COOKIE_HTTPONLY = True
+TRUSTED_PROXIES: list[str] = env.list("TRUSTED_PROXIES", default=[])
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = ENGINE.body_bytes_max
 
+RATE_LIMIT_ADDRESS: str = env.str("RATE_LIMIT_ADDRESS", default="")
+RATE_LIMIT_USER: str = env.str("RATE_LIMIT_USER", default="")
+RATE_LIMIT_KEY: str = env.str("RATE_LIMIT_KEY", default="")
+RATE_LIMIT_PLAN_FEATURE: str = env.str("RATE_LIMIT_PLAN_FEATURE", default="")
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="")
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_ALLOW_CREDENTIALS = True
+CSRF_TRUSTED_ORIGINS = CORS_ALLOWED_ORIGINS
 CORS_EXPOSE_HEADERS = [
     "ETag",
     "Retry-After",
@@ -242,6 +273,7 @@ CORS_ALLOW_HEADERS = [
     "idempotency-key",
     "if-match",
     "if-none-match",
+    "x-csrftoken",
     "x-request-id",
 ]
 
@@ -251,6 +283,7 @@ REST_FRAMEWORK = {
         "core.api.authentication.ServiceKeyAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["core.api.limits.CallerThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["core.api.json.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["core.api.json.JSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.json.JSONOnly",
@@ -296,11 +329,4 @@ UNFOLD = {
     "SIDEBAR": {"navigation": "subscriptionEngine.navigation.areas"},
 }
 SILENCED_SYSTEM_CHECKS: list[str] = []
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {"axes": {"level": "WARNING"}},
-}
+LOGGING = logs.configuration(as_json=env.bool("LOG_JSON", default=not DEBUG))

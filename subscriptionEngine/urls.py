@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView
 
-from core.api import health, pages, problems
+from core.api import health, metrics, pages, problems
 
 handler400 = "core.api.problems.handler400"
 handler403 = "core.api.problems.handler403"
@@ -20,6 +20,7 @@ urlpatterns = [
     path("", pages.welcome, name="welcome"),
     path("livez", health.livez, name="livez"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics_page, name="metrics"),
     path("docs/errors/<slug:code>", pages.error_page, name="error-page"),
     path("admin/", admin.site.urls),
     path("api/", include("core.api.urls")),

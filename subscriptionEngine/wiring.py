@@ -1,7 +1,9 @@
-"""Show in one place which app's steps run inside another's transaction, and what work is due."""
+"""Show in one place where lower apps speak upward: steps, sources of facts, and due work."""
 
 from core import events
+from core.api import limits
 from core.services import deliveries, jobs
+from metering.enforcement import throttles
 from metering.services import balances
 from subscriptions.services import lifecycle, sweeping
 
@@ -10,6 +12,7 @@ def connect() -> None:
     """Register every step and every kind of due work; calling it again changes nothing."""
     jobs.register(sweeping.SweepJob())
     jobs.register(deliveries.DeliveryJob())
+    limits.add_source(throttles.limits_of_plan)
     events.subscribe(
         event_type=lifecycle.CHANGED,
         subscriber=events.Subscriber(

@@ -88,3 +88,15 @@ class PreviewStale(DomainError):
     code = "preview_stale"
     title = "The preview is no longer true"
     category = Category.CONFLICT
+
+
+class FeatureSuspended(DomainError):
+    """Refuse a feature that an operator has switched off for everybody; not recorded."""
+
+    code = "feature_suspended"
+    title = "The feature is switched off for now"
+    category = Category.DENIED
+    example_facts: ClassVar[Mapping[str, object]] = {
+        "feature": "api_calls",
+        "until": "2026-11-23T10:30:00Z",
+    }

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from core import db
-from subscriptions.models import Plan, PlanGroup, PlanVersion, Subscription
+from subscriptions.models import Feature, Plan, PlanGroup, PlanVersion, Subscription
 
 
 def lock_subscriptions(*, customer_id: UUID) -> list[Subscription]:
@@ -42,3 +42,12 @@ def lock_plan_version(*, plan_version_id: int) -> PlanVersion:
     """
     db.note_lock(rank=db.LockRank.ROW, key=f"plan version {plan_version_id:020}")
     return PlanVersion.objects.select_for_update(no_key=True, of=("self",)).get(pk=plan_version_id)
+
+
+def lock_feature(*, key: str) -> Feature:
+    """Lock one feature, and with it its emergency switch.
+
+    :raises Feature.DoesNotExist: where there is none.
+    """
+    db.note_lock(rank=db.LockRank.ROW, key=f"feature {key}")
+    return Feature.objects.select_for_update(no_key=True, of=("self",)).get(key=key)

@@ -1,14 +1,16 @@
 """Share what every test needs: a clock that stands still, and a clean process."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+import redis
 from django.core.cache import caches
 from django.db import connection
 
 from core import clock
-from subscriptions import selectors
+from subscriptions import selectors, switches
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
@@ -38,10 +40,21 @@ def standing_clock(at: datetime) -> Iterator[clock.FixedClock]:
         yield standing
 
 
+@pytest.fixture
+def redis_url() -> str:
+    """Return the address of the tests' Redis, emptied; skip where there is none."""
+    url = os.environ.get("TEST_REDIS_URL") or os.environ.get("REDIS_URL")
+    if not url:
+        pytest.skip("no Redis: run manage.py verify, or give TEST_REDIS_URL")
+    redis.Redis.from_url(url).flushdb()
+    return url
+
+
 @pytest.fixture(autouse=True)
 def _clean_process() -> Iterator[None]:
     """Forget what a process remembers, since each test has other rows."""
     selectors.forget_features()
+    switches.remember({}, loaded_at=float("inf"))  # never too old: tests of switches forget it
     for each in caches.all(initialized_only=True):
         each.clear()
     yield

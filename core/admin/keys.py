@@ -71,6 +71,7 @@ class MakeKey(Operation[None]):
             name=asked.values["name"],
             scopes=asked.values["scopes"],
             expires_at=asked.values["expires_at"],
+            actor=asked.actor,
             clock=asked.clock,
         )
         return Done(
@@ -104,7 +105,7 @@ class RevokeKey(Operation[ServiceKey]):
 
     def run(self, asked: Asked[ServiceKey]) -> Done:
         """End it."""
-        service_keys.revoke(service_key=asked.row, clock=asked.clock)
+        service_keys.revoke(service_key=asked.row, actor=asked.actor, clock=asked.clock)
         return Done(message=f"The key {asked.row.name} is revoked.")
 
 

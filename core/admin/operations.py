@@ -13,6 +13,7 @@ from django.db.models import Model
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from core import clock as clocks
+from core.actors import Actor
 
 REASON_LENGTH_MAX = 255
 R = TypeVar("R")
@@ -83,6 +84,11 @@ class Asked(Generic[R]):
     def reason(self) -> str:
         """Return why it is asked; empty before it is confirmed."""
         return str(self.values.get("reason", ""))
+
+    @property
+    def actor(self) -> Actor:
+        """Return who acts and why, as timeline and audit log keep it."""
+        return Actor(name=self.actor_name, reason=self.reason, request_id=self.request_id)
 
 
 class Operation(Generic[R]):

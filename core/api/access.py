@@ -8,6 +8,8 @@ from django.db.models import Q
 from rest_framework.request import Request
 
 from core import errors
+from core.actors import Actor
+from core.api import problems
 from core.api.authentication import Identity
 from core.models import Customer, Member, ServiceKey, User
 
@@ -130,6 +132,18 @@ def access_user(request: Request) -> User:
     return user
 
 
+def access_staff(request: Request, *, permission: str) -> User:
+    """Return the staff member that calls, where he has the admin's permission for it.
+
+    :raises PermissionDenied: for anybody else.
+    """
+    user = access_user(request)
+    if not (user.is_staff and user.has_perm(permission)):
+        detail = f"Only staff with the permission {permission} may do this."
+        raise errors.PermissionDenied(detail)
+    return user
+
+
 def identity_of(request: Request) -> Identity:
     """Return who calls; nobody where the request carries no credential."""
     return request.auth if isinstance(request.auth, Identity) else Identity()
@@ -141,6 +155,12 @@ def actor_name(request: Request) -> str:
     if identity.service_key is not None:
         return f"service key {identity.service_key.prefix}"
     return f"user {identity.user.pk}" if identity.user else ""
+
+
+def actor(request: Request, *, reason: str = "") -> Actor:
+    """Return the caller as timeline and audit log keep him; nobody is `anonymous`."""
+    name = actor_name(request) or "anonymous"
+    return Actor(name=name, reason=reason, request_id=problems.request_id(request))
 
 
 def _access_by_key(*, named: str | None) -> Customer:

@@ -9,7 +9,7 @@ from django.core.validators import RegexValidator
 from rest_framework import serializers
 
 from core import errors
-from core.api.serializers import StrictCharField, StrictSerializer
+from core.api.serializers import StrictBooleanField, StrictCharField, StrictSerializer
 from core.models import Member, User
 
 PASSWORD_LENGTH_MAX = 128
@@ -31,6 +31,15 @@ def acceptable_password(password: str) -> None:
         raise serializers.ValidationError(error.messages, code="weak") from error
 
 
+def _new_password() -> StrictCharField:
+    return StrictCharField(
+        max_length=PASSWORD_LENGTH_MAX,
+        trim_whitespace=False,
+        write_only=True,
+        validators=[acceptable_password],
+    )
+
+
 class EmailField(StrictCharField):
     """Accept an e-mail address; its case does not matter."""
 
@@ -44,12 +53,15 @@ class LoginSerializer(StrictSerializer):
 
     username = StrictCharField(max_length=254)
     password = _password()
+    cookie = StrictBooleanField(
+        required=False, help_text="Keep the refresh token in a cookie: for browsers."
+    )
 
 
 class RefreshSerializer(StrictSerializer):
-    """A refresh token."""
+    """A refresh token; left out where its cookie is sent."""
 
-    refresh = StrictCharField(max_length=TOKEN_LENGTH_MAX)
+    refresh = StrictCharField(max_length=TOKEN_LENGTH_MAX, required=False)
 
 
 class VerifySerializer(StrictSerializer):
@@ -59,10 +71,11 @@ class VerifySerializer(StrictSerializer):
 
 
 class PairSerializer(StrictSerializer):
-    """Two tokens."""
+    """Two tokens; where the refresh token is in its cookie, a CSRF token instead."""
 
     access = serializers.CharField()
-    refresh = serializers.CharField()
+    refresh = serializers.CharField(required=False)
+    csrf_token = serializers.CharField(required=False)
 
 
 class VerifiedSerializer(StrictSerializer):
@@ -76,12 +89,7 @@ class RegistrationSerializer(StrictSerializer):
 
     username = StrictCharField(max_length=150, validators=[username_form])
     email = EmailField()
-    password = StrictCharField(
-        max_length=PASSWORD_LENGTH_MAX,
-        trim_whitespace=False,
-        write_only=True,
-        validators=[acceptable_password],
-    )
+    password = _new_password()
 
 
 class RegisteredSerializer(StrictSerializer):
@@ -105,6 +113,7 @@ class UserSerializer(StrictSerializer):
     id = serializers.IntegerField()
     username = serializers.CharField()
     email = serializers.CharField()
+    email_verified = serializers.BooleanField()
     customers = MembershipSerializer(many=True)
 
 
@@ -112,12 +121,33 @@ class PasswordChangeSerializer(StrictSerializer):
     """A change of the password."""
 
     current_password = _password()
-    new_password = StrictCharField(
-        max_length=PASSWORD_LENGTH_MAX,
-        trim_whitespace=False,
-        write_only=True,
-        validators=[acceptable_password],
-    )
+    new_password = _new_password()
+
+
+class UserChangeSerializer(StrictSerializer):
+    """A change of the e-mail address."""
+
+    email = EmailField()
+    current_password = _password()
+
+
+class LinkSerializer(StrictSerializer):
+    """The token of a mailed link."""
+
+    token = StrictCharField(max_length=TOKEN_LENGTH_MAX)
+
+
+class AddressSerializer(StrictSerializer):
+    """An e-mail address."""
+
+    email = EmailField()
+
+
+class PasswordResetSerializer(StrictSerializer):
+    """A new password, by the token of a mailed link."""
+
+    token = StrictCharField(max_length=TOKEN_LENGTH_MAX)
+    new_password = _new_password()
 
 
 def user_body(user: User, memberships: Sequence[Member]) -> dict[str, object]:
@@ -130,6 +160,7 @@ def user_body(user: User, memberships: Sequence[Member]) -> dict[str, object]:
         "id": user.pk,
         "username": user.username,
         "email": user.email,
+        "email_verified": user.email_verified_at is not None,
         "customers": customers,
     }
 

@@ -13,6 +13,8 @@ from rest_framework.request import Request
 
 from core import clock, errors
 
+DEPTH_MAX = 32
+
 
 class JSONRenderer(BaseRenderer):
     """Render JSON in UTF-8; instants end in Z."""
@@ -72,10 +74,34 @@ class JSONParser(BaseParser):
         if not body.strip():
             return {}
         try:
-            return orjson.loads(body)
+            parsed = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             detail = f"The body is not JSON: {error}"
             raise errors.Malformed(detail) from error
+        refuse_deep(parsed, body=body)
+        return parsed
+
+
+def refuse_deep(parsed: object, *, body: bytes) -> None:
+    """Return where the body is nested at most `DEPTH_MAX` deep.
+
+    :raises Malformed: where it is deeper: no operation needs that, and stacks have an end.
+    """
+    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
+        return
+    level = [parsed]
+    for _ in range(DEPTH_MAX):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    if any(isinstance(each, dict | list) for each in level):
+        detail = f"The body is nested more than {DEPTH_MAX} deep."
+        raise errors.Malformed(detail)
 
 
 class JSONOnly(BaseContentNegotiation):

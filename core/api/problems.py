@@ -17,7 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
-from core import db, errors
+from core import db, errors, metrics
 from core.api import json
 from core.errors import Category, DomainError
 
@@ -78,6 +78,7 @@ def render_exception(error: Exception, context: Mapping[str, Any]) -> Response:
     known = translated(error)
     if known is None:
         known = internal(error, request_id=request_id(request))
+    metrics.PROBLEMS.labels(known.code).inc()
     response = Response(
         document(known, request_id=request_id(request)),
         status=STATUS_BY_CATEGORY[known.category],
@@ -91,6 +92,7 @@ def render_exception(error: Exception, context: Mapping[str, Any]) -> Response:
 
 def respond(error: DomainError, *, request: HttpRequest) -> HttpResponse:
     """Return the problem of an error outside API views."""
+    metrics.PROBLEMS.labels(error.code).inc()
     body = json.JSONRenderer().render(document(error, request_id=request_id(request)))
     return HttpResponse(
         body,

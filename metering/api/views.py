@@ -78,6 +78,7 @@ class ConsumeView(APIView):
             own_errors.PaymentRequired,
             own_errors.FeatureNotMetered,
             subscription_errors.FeatureUnknown,
+            subscription_errors.FeatureSuspended,
             *schema.CUSTOMER,
         ),
         keyed=True,
@@ -114,6 +115,7 @@ class CheckView(APIView):
         refusals=(
             own_errors.FeatureNotMetered,
             subscription_errors.FeatureUnknown,
+            subscription_errors.FeatureSuspended,
             *schema.CUSTOMER,
         ),
     )

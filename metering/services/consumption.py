@@ -20,6 +20,7 @@ from metering.models import Balance, UsageEntry
 from metering.services import balances, denials, ledger
 from subscriptions import errors as subscription_errors
 from subscriptions import selectors as subscription_selectors
+from subscriptions import switches
 from subscriptions.models import Feature
 from subscriptions.selectors import FeatureFacts
 
@@ -87,6 +88,7 @@ def get_metered_features(*, keys: Collection[str]) -> dict[str, FeatureFacts]:
 
     :raises FeatureUnknown: where a key names none: a typo is never a silent denial.
     :raises FeatureNotMetered: where a feature is a switch or a value.
+    :raises FeatureSuspended: where an operator has switched a feature off.
     """
     features = subscription_selectors.find_features(keys=set(keys))
     for key in keys:
@@ -95,6 +97,7 @@ def get_metered_features(*, keys: Collection[str]) -> dict[str, FeatureFacts]:
         if features[key].type != Feature.Type.METERED:
             detail = f"{key} is a {features[key].type} feature; it is not counted."
             raise errors.FeatureNotMetered(detail, facts={"feature": key})
+        switches.refuse_suspended(feature_id=features[key].id, feature_key=key)
     return features
 
 

@@ -50,7 +50,7 @@ class ArchiveFeature(Operation[Feature]):
 
     def run(self, asked: Asked[Feature]) -> Done:
         """Archive it."""
-        catalog.archive_feature(feature_id=asked.row.pk, clock=asked.clock)
+        catalog.archive_feature(feature_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message=f"The feature {asked.row.key} is archived.")
 
 
@@ -82,7 +82,7 @@ class ArchivePlan(Operation[Plan]):
 
     def run(self, asked: Asked[Plan]) -> Done:
         """Archive it."""
-        catalog.archive_plan(plan_id=asked.row.pk, clock=asked.clock)
+        catalog.archive_plan(plan_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message=f"The plan {asked.row.key} is archived.")
 
 
@@ -113,7 +113,7 @@ class DraftVersion(Operation[Plan]):
 
     def run(self, asked: Asked[Plan]) -> Done:
         """Make it, or find it."""
-        draft = catalog.draft(plan_id=asked.row.pk, clock=asked.clock)
+        draft = catalog.draft(plan_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(
             message=f"Version {draft.number} of {asked.row.key} is a draft: edit it here.",
             url=reverse("admin:subscriptions_planversion_change", args=(draft.pk,)),

@@ -63,7 +63,9 @@ class PublishVersion(Operation[PlanVersion]):
 
     def run(self, asked: Asked[PlanVersion]) -> Done:
         """Publish it."""
-        version = catalog.publish(plan_version_id=asked.row.pk, clock=asked.clock)
+        version = catalog.publish(
+            plan_version_id=asked.row.pk, actor=asked.actor, clock=asked.clock
+        )
         return Done(message=f"Version {version.number} is published.")
 
 
@@ -92,7 +94,9 @@ class ArchiveVersion(Operation[PlanVersion]):
 
     def run(self, asked: Asked[PlanVersion]) -> Done:
         """Archive it."""
-        version = catalog.archive_version(plan_version_id=asked.row.pk, clock=asked.clock)
+        version = catalog.archive_version(
+            plan_version_id=asked.row.pk, actor=asked.actor, clock=asked.clock
+        )
         return Done(message=f"Version {version.number} is archived.")
 
 
@@ -121,7 +125,7 @@ class NextVersion(Operation[PlanVersion]):
 
     def run(self, asked: Asked[PlanVersion]) -> Done:
         """Make it, or find it."""
-        draft = catalog.draft(plan_id=asked.row.plan_id, clock=asked.clock)
+        draft = catalog.draft(plan_id=asked.row.plan_id, actor=asked.actor, clock=asked.clock)
         url = reverse("admin:subscriptions_planversion_change", args=(draft.pk,))
         return Done(message=f"Version {draft.number} is a draft: edit it here.", url=url)
 

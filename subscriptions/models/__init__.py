@@ -22,6 +22,7 @@ from subscriptions.models.catalog import (
     PriceModel,
 )
 from subscriptions.models.lifecycle import Subscription, TimelineEntry, TrialMemory
+from subscriptions.models.switches import FeatureSwitch
 
 __all__ = [
     "KEY_LENGTH_MAX",
@@ -33,6 +34,7 @@ __all__ = [
     "CatalogRevision",
     "Entitlement",
     "Feature",
+    "FeatureSwitch",
     "MeteredPrice",
     "Override",
     "Plan",

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from django.db.models import F, QuerySet
+from django.db.models import F
 
 from core import clock as clocks
 from core import db, errors, money
+from core.actors import SYSTEM, Actor
+from core.services import audit
 from subscriptions import errors as own_errors
 from subscriptions import locks as own_locks
 from subscriptions.models import (
@@ -26,17 +28,17 @@ Fault = dict[str, str]
 
 
 @db.operation
-def draft(*, plan_id: int, clock: clocks.Clock) -> PlanVersion:
+def draft(*, plan_id: int, clock: clocks.Clock, actor: Actor = SYSTEM) -> PlanVersion:
     """Return the plan's draft; where there is none, make one that equals its newest version.
 
     :raises Plan.DoesNotExist: where there is no such plan.
     """
     with db.transaction():
         plan = own_locks.lock_plan(plan_id=plan_id)
-        return draft_step(plan=plan, at=clock.now())
+        return draft_step(plan=plan, actor=actor, at=clock.now())
 
 
-def draft_step(*, plan: Plan, at: datetime) -> PlanVersion:
+def draft_step(*, plan: Plan, at: datetime, actor: Actor = SYSTEM) -> PlanVersion:
     """Return the plan's draft, made from its newest version; the caller holds the plan's lock."""
     db.transaction_required()
     newest = plan.versions.order_by("-number").first()
@@ -51,6 +53,13 @@ def draft_step(*, plan: Plan, at: datetime) -> PlanVersion:
     version.save(force_insert=True)
     if newest is not None:
         _copy_content(newest, version)
+    audit.record_step(
+        actor=actor,
+        action="plan_version.drafted",
+        row=version,
+        at=at,
+        after=audit.snapshot(version),
+    )
     return version
 
 
@@ -83,7 +92,7 @@ def lock_draft_step(*, plan_version_id: int) -> PlanVersion:
 
 
 @db.operation
-def publish(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
+def publish(*, plan_version_id: int, clock: clocks.Clock, actor: Actor = SYSTEM) -> PlanVersion:
     """Publish a draft: from now on it is immutable, on offer, and the one before archived.
 
     :raises NotFound: where there is no such version.
@@ -99,11 +108,11 @@ def publish(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
         faults = faults_of(plan=plan, version=version)
         if faults:
             raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
-        publish_step(plan=plan, version=version, at=clock.now())
+        publish_step(plan=plan, version=version, actor=actor, at=clock.now())
         return version
 
 
-def publish_step(*, plan: Plan, version: PlanVersion, at: datetime) -> None:
+def publish_step(*, plan: Plan, version: PlanVersion, at: datetime, actor: Actor = SYSTEM) -> None:
     """Put a draft without faults on offer, and archive the version before.
 
     The caller holds the locks of the plan, its group and the version.
@@ -112,11 +121,14 @@ def publish_step(*, plan: Plan, version: PlanVersion, at: datetime) -> None:
     plan.versions.filter(status=Status.PUBLISHED).update(status=Status.ARCHIVED, archived_at=at)
     version.status, version.published_at = Status.PUBLISHED, at
     version.save(update_fields=["status", "published_at"])
+    _record_step(version, before=Status.DRAFT, actor=actor, at=at)
     raise_revision_step()
 
 
 @db.operation
-def archive_version(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion:
+def archive_version(
+    *, plan_version_id: int, clock: clocks.Clock, actor: Actor = SYSTEM
+) -> PlanVersion:
     """Take a published version off the offer; its subscribers keep it.
 
     :raises NotFound: where there is no such version.
@@ -129,25 +141,28 @@ def archive_version(*, plan_version_id: int, clock: clocks.Clock) -> PlanVersion
         if version.status != Status.PUBLISHED:
             detail = f"Version {version.number} is {version.status}; only a published is archived."
             raise own_errors.InvalidTransition(detail)
-        version.status, version.archived_at = Status.ARCHIVED, clock.now()
+        at = clock.now()
+        version.status, version.archived_at = Status.ARCHIVED, at
         version.save(update_fields=["status", "archived_at"])
+        _record_step(version, before=Status.PUBLISHED, actor=actor, at=at)
         raise_revision_step()
         return version
 
 
 @db.operation
-def archive_plan(*, plan_id: int, clock: clocks.Clock) -> None:
+def archive_plan(*, plan_id: int, clock: clocks.Clock, actor: Actor = SYSTEM) -> None:
     """Take a plan off the offer; its subscribers keep it. Archived once is archived."""
     with db.transaction():
         plan = own_locks.lock_plan(plan_id=plan_id)
-        _archive(Plan.objects.filter(pk=plan.pk), at=clock.now())
+        _archive_step(plan, actor=actor, at=clock.now())
 
 
 @db.operation
-def archive_feature(*, feature_id: int, clock: clocks.Clock) -> None:
+def archive_feature(*, feature_id: int, clock: clocks.Clock, actor: Actor = SYSTEM) -> None:
     """Keep a feature out of versions published from now on. Archived once is archived."""
     with db.transaction():
-        _archive(Feature.objects.filter(pk=feature_id), at=clock.now())
+        feature = Feature.objects.get(pk=feature_id)
+        _archive_step(own_locks.lock_feature(key=feature.key), actor=actor, at=clock.now())
 
 
 def _require_draft(version: PlanVersion, *, detail: str) -> None:
@@ -156,9 +171,32 @@ def _require_draft(version: PlanVersion, *, detail: str) -> None:
         raise own_errors.InvalidTransition(detail)
 
 
-def _archive(rows: QuerySet[Plan] | QuerySet[Feature], *, at: datetime) -> None:
-    if rows.filter(archived_at__isnull=True).update(archived_at=at):
-        raise_revision_step()
+def _archive_step(row: Plan | Feature, *, actor: Actor, at: datetime) -> None:
+    if row.archived_at is not None:
+        return
+    row.archived_at = at
+    row.save(update_fields=["archived_at"])
+    audit.record_step(
+        actor=actor,
+        action=f"{type(row).__name__.lower()}.archived",
+        row=row,
+        at=at,
+        before={"archived_at": None},
+        after={"archived_at": clocks.rfc3339(at)},
+    )
+    raise_revision_step()
+
+
+def _record_step(version: PlanVersion, *, before: str, actor: Actor, at: datetime) -> None:
+    """Write the version's move into the audit log."""
+    audit.record_step(
+        actor=actor,
+        action=f"plan_version.{version.status}",
+        row=version,
+        at=at,
+        before={"status": before},
+        after={"status": version.status},
+    )
 
 
 def raise_revision_step() -> None:

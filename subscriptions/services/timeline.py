@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from core import actors, events
 from core import clock as clocks
-from core import events
 from core.periods import Period
 from core.services import customers
 from subscriptions.models import Subscription, TimelineEntry
@@ -20,15 +20,7 @@ EVENT_TYPES = (CHANGED, TRANSITIONED, RENEWED, PLAN_CHANGED, ADD_ONS_CHANGED, PA
 KEEP = "keep"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Actor:
-    """Who acts, why, and under which request, as the timeline keeps it."""
-
-    name: str
-    reason: str = ""
-    request_id: str = ""
-
-
+Actor = actors.Actor
 CLOCK = Actor(name="clock")
 
 

@@ -1,9 +1,12 @@
 """Serve the engine with granian, on 127.0.0.1."""
 
 import os
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 BLOCKING_THREADS = 16
@@ -48,4 +51,14 @@ class Command(BaseCommand):
             "--no-access-log",
             "subscriptionEngine.wsgi:application",
         ]
+        if settings.METRICS_TOKEN:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = _fresh_directory(port=options["port"])
         os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell
+
+
+def _fresh_directory(*, port: int) -> str:
+    """Return an empty directory in which the processes share their metrics."""
+    directory = Path(settings.BASE_DIR) / ".run" / f"metrics-{port}"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return str(directory)
