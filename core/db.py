@@ -23,6 +23,7 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 LOCK_NOT_AVAILABLE = "55P03"
 QUERY_CANCELED = "57014"
+IDLE_IN_TRANSACTION_TIMEOUT = "25P03"
 ORDER_ATTRIBUTE = "_engine_lock_order"
 
 
@@ -144,7 +145,10 @@ def translated(error: Exception) -> Exception:
     """Return what a database's error means to a caller; other errors stay themselves."""
     if is_lock_timeout(error):
         return errors.LockTimeout("The row is locked by another request; try again.")
-    if isinstance(error, OperationalError | InterfaceError):
+    if (
+        isinstance(error, OperationalError | InterfaceError)
+        or sqlstate(error) == IDLE_IN_TRANSACTION_TIMEOUT
+    ):
         detail = "The database does not answer, the outcome is unknown: repeat with the same key."
         return errors.Unavailable(detail)
     return error

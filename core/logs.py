@@ -11,6 +11,7 @@ import structlog
 from core.redaction import redacted
 
 Line = MutableMapping[str, Any]
+PLAIN = structlog.dev.plain_traceback
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -38,7 +39,7 @@ def configuration(*, as_json: bool) -> dict[str, Any]:
     endings: list[Any] = (
         [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
         if as_json
-        else [redact, structlog.dev.ConsoleRenderer(colors=False)]
+        else [redact, structlog.dev.ConsoleRenderer(colors=False, exception_formatter=PLAIN)]
     )
     return {
         "version": 1,

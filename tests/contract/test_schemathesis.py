@@ -1,0 +1,106 @@
+"""The API keeps its own schema, whatever it is sent: every operation, by callers of every kind.
+
+Short and repeatable by default; SCHEMATHESIS_EXAMPLES makes it long and random.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import schemathesis
+from django.db import connection, connections
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    ignored_auth,
+    negative_data_rejection,
+    positive_data_acceptance,
+)
+
+from core import clock, db
+from core.services import service_keys
+from subscriptionEngine.wsgi import application
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "0"))
+EXAMPLES_SHORT = 6
+SCHEMA = schemathesis.openapi.from_path(str(ROOT / "openapi.yaml"))
+SCHEMA.app = application
+OPERATIONS = {each.ok().label: each.ok() for each in SCHEMA.get_all_operations()}
+CALLERS = ("anonymous", "user", "other", "staff", "backend")
+NOT_HERE = [
+    positive_data_acceptance,  # a schema cannot say that a limit is used up or a plan unknown
+    ignored_auth,  # the matrix in test_authorisation.py asks this, exactly
+]
+PER_ITEM = {"POST /api/events/"}  # answers 200, and of each event what became of it
+
+
+@pytest.fixture
+def headers_of(monkeypatch):
+    """Return the headers of each caller, who has a plan to use up.
+
+    The server's end of a request would drop the test's connection, and its transaction with it.
+    """
+    default = connections["default"]
+    monkeypatch.setattr(default, "close_if_unusable_or_obsolete", lambda: None)
+    if db.is_postgres():
+        with connection.cursor() as cursor:  # the test's one transaction waits for examples
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+    now = clock.DatabaseClock().now()
+    factories.make_plan("free", at=now, limits={"api_calls": 3})
+    factories.make_plan("pro", at=now, price_minor=2900, rank=10)
+    found = {"anonymous": {}}
+    for name in ("user", "other", "staff"):
+        user = factories.make_user(at=now, username=name)
+        user.is_staff = user.is_superuser = name == "staff"
+        user.save()
+        header = factories.client_for(user)._credentials["HTTP_AUTHORIZATION"]
+        found[name] = {"Authorization": header}
+    credential = factories.make_service_key(scopes=service_keys.SCOPES).credential
+    found["backend"] = {"Authorization": f"Api-Key {credential}"}
+    return found
+
+
+def run(operation, headers_of, mode) -> None:
+    """Send examples and hold each answer to the schema."""
+    excluded = [*NOT_HERE, *([negative_data_rejection] if operation.label in PER_ITEM else [])]
+
+    @given(
+        case=operation.as_strategy(generation_mode=mode),
+        caller=st.sampled_from(CALLERS),
+    )
+    @settings(
+        max_examples=EXAMPLES or EXAMPLES_SHORT,
+        derandomize=not EXAMPLES,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    def holds(case, caller):
+        given_headers = dict(case.headers or {})
+        kept = {name: given_headers[name] for name in given_headers if name != "Authorization"}
+        case.headers = kept | headers_of[caller]
+        case.call_and_validate(excluded_checks=excluded)
+
+    holds()
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+class TestOperation:
+    def test_keeps_its_schema_for_what_the_schema_allows(self, headers_of, label):
+        run(OPERATIONS[label], headers_of, GenerationMode.POSITIVE)
+
+    def test_keeps_its_schema_for_what_the_schema_forbids(self, headers_of, label):
+        try:
+            run(OPERATIONS[label], headers_of, GenerationMode.NEGATIVE)
+        except Unsatisfiable:  # an operation without input has nothing to forbid
+            operation = OPERATIONS[label]
+            assert not any((operation.body, operation.query, operation.path_parameters))
+
+
+def test_every_operation_is_asked():
+    assert len(OPERATIONS) == (ROOT / "openapi.yaml").read_text().count("operationId:")
