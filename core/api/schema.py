@@ -20,7 +20,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 SerializerClass = type[serializers.BaseSerializer[Any]]
 RequestBody = SerializerClass | Mapping[str, Mapping[str, Any]]
 Answer = SerializerClass | serializers.BaseSerializer[Any] | None
-ALWAYS = (errors.Internal, errors.LockTimeout, errors.Unavailable)
+ALWAYS = (errors.RateLimited, errors.Internal, errors.LockTimeout, errors.Unavailable)
 BODY = (
     errors.Malformed,
     errors.UnknownField,
