@@ -70,7 +70,7 @@ def release(*, feature_key: str, actor: Actor, clock: clocks.Clock) -> bool:
 
 def _end_step(feature: Feature, *, actor: Actor, at: datetime) -> bool:
     """End the live row of the feature, at its own expiry where that has passed."""
-    live = feature.switches.filter(ended_at__isnull=True).first()
+    live = FeatureSwitch.objects.filter(feature=feature, ended_at__isnull=True).first()
     if live is None:
         return False
     before = audit.snapshot(live)

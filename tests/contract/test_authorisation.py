@@ -24,13 +24,13 @@ from tests import factories
 
 pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).resolve().parents[2]
-INSTANTS = {"from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z"}
+INSTANTS = {"date": "2026-03-01", "from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z"}
 REFUSALS = {"unauthenticated", "token_revoked", "permission_denied", "insufficient_scope"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Who is let in: anybody; users; staff with a permission; service keys with a scope.
+    """Who is let in: anybody; users; staff with a permission; service keys, any or with a scope.
 
     `names_customer`: the call is for a customer, which a foreign user may not name. `in_body`:
     the body is the credential, and the example's is a bad one, whoever sends it.
@@ -40,6 +40,7 @@ class Row:
     users: bool = False
     permission: str = ""
     scope: str = ""
+    any_key: bool = False
     names_customer: bool = True
     in_body: bool = False
 
@@ -61,16 +62,19 @@ ROWS = {
     "createSubscription": of_customer("subscriptions:write"),
     "createToken": BODY,
     "explainEntitlement": of_customer("entitlements:read"),
+    "getAvailability": of_customer("bookings:read"),
     "getEntitlement": of_customer("entitlements:read"),
     "getOwnSubscription": of_customer("subscriptions:read"),
     "getOwnUser": OWN,
     "getPlan": PUBLIC,
+    "getUsageHistory": of_customer("usage:read"),
     "ingestEvents": of_customer("events:write"),
     "listAuditEntries": Row(permission="core.view_auditentry", names_customer=False),
     "listEntitlements": of_customer("entitlements:read"),
     "listFeatures": PUBLIC,
     "listMeters": Row(users=True, scope="meters:read", names_customer=False),
     "listPlans": PUBLIC,
+    "listResources": Row(users=True, any_key=True, names_customer=False),
     "listSubscriptions": of_customer("subscriptions:read"),
     "listTimeline": of_customer("subscriptions:read"),
     "listUsageEntries": of_customer("usage:read"),
@@ -237,6 +241,8 @@ def expected(row: Row, caller: str) -> tuple[int, str] | None:
         return None
     if caller in {"anonymous", "expired"}:
         return (401, "unauthenticated")
+    if row.any_key and caller.startswith("key"):
+        return None
     if caller.startswith("key"):
         lacking = (403, "insufficient_scope" if row.scope else "permission_denied")
         return None if row.scope and caller == "key with" else lacking
