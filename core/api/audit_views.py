@@ -63,7 +63,8 @@ class AuditView(APIView):
         tag="operations",
         summary="List the audit log",
         description="List who changed what, from what to what, and why, newest first. For staff "
-        f"with the permission `{PERMISSION}`. Usage and the moves of subscriptions have records of their own: the ledger and the timeline.",
+        f"with the permission `{PERMISSION}`. Usage and the moves of "
+        "subscriptions have records of their own: the ledger and the timeline.",
         answers={200: schema.page_of(AuditEntrySerializer)},
         example={"results": [ENTRY_EXAMPLE], "next": None, "previous": None},
         parameters=(
