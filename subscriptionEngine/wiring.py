@@ -5,7 +5,7 @@ from core.api import limits
 from core.services import deliveries, jobs
 from metering.enforcement import throttles
 from metering.services import balances
-from subscriptions.services import lifecycle, sweeping
+from subscriptions.services import lifecycle, overriding, sweeping
 
 
 def connect() -> None:
@@ -13,9 +13,6 @@ def connect() -> None:
     jobs.register(sweeping.SweepJob())
     jobs.register(deliveries.DeliveryJob())
     limits.add_source(throttles.limits_of_plan)
-    events.subscribe(
-        event_type=lifecycle.CHANGED,
-        subscriber=events.Subscriber(
-            lock=balances.lock_rows_of_change, step=balances.rederive_step
-        ),
-    )
+    rederive = events.Subscriber(lock=balances.lock_rows_of_change, step=balances.rederive_step)
+    for event_type in (lifecycle.CHANGED, overriding.CHANGED):
+        events.subscribe(event_type=event_type, subscriber=rederive)

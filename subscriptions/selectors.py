@@ -4,41 +4,44 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F, Prefetch, Q, QuerySet
+from django.db.models import (
+    CharField,
+    F,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+    UUIDField,
+    Value,
+)
+from django.db.models.functions import Cast
 
 from core.models import Customer
 from subscriptions import errors, status
+from subscriptions.facts import (
+    AdditionFacts,
+    CustomerFacts,
+    EntitlementFacts,
+    FeatureFacts,
+    VersionFacts,
+)
 from subscriptions.models import (
     CatalogRevision,
     Entitlement,
     Feature,
     MeteredPrice,
+    Override,
     Plan,
     PlanVersion,
     Price,
     Subscription,
+    SubscriptionAddOn,
     TimelineEntry,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntitlementFacts:
-    """What one plan version grants of one feature; `limit_units` None means unlimited."""
-
-    feature_id: int
-    feature_key: str
-    feature_type: str
-    enabled: bool
-    value: object
-    limit_units: int | None
-    per_quantity: bool
-    mode: str
-    overage_cap_units: int | None
-    reset_interval: str
-    reset_count: int
-
 
 ENTITLEMENT_PATHS = {
     each.name: each.name.replace("feature_key", "feature__key").replace(
@@ -48,36 +51,8 @@ ENTITLEMENT_PATHS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class VersionFacts:
-    """One plan version with its plan and all that it grants, by feature key."""
-
-    id: int
-    number: int
-    status: str
-    published_at: datetime | None
-    plan_key: str
-    plan_name: str
-    plan_group_id: int
-    plan_group_key: str
-    entitlements: dict[str, EntitlementFacts]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CustomerFacts:
-    """All that decides a customer's entitlements: subscriptions not final, and their versions.
-
-    `default_versions` are the published and archived versions of the default plan, newest first.
-    """
-
-    customer: Customer
-    subscriptions: tuple[Subscription, ...]
-    versions: dict[int, VersionFacts]
-    default_versions: tuple[VersionFacts, ...]
-
-
 def get_customer_facts(*, customer: Customer) -> CustomerFacts:
-    """Return what decides the customer's entitlements, in two statements.
+    """Return what decides the customer's entitlements, in three statements.
 
     Where the caller decides, it holds the customer's lock, took `customer` from it, and calls
     this afterwards; where it only shows, a read without locks is enough.
@@ -102,6 +77,50 @@ def get_customer_facts(*, customer: Customer) -> CustomerFacts:
         subscriptions=subscriptions,
         versions=versions,
         default_versions=tuple(sorted(defaults, key=lambda each: each.number, reverse=True)),
+        additions=_list_additions(customer=customer),
+    )
+
+
+def _list_additions(*, customer: Customer) -> tuple[AdditionFacts, ...]:
+    """Return the customer's add-ons and overrides, in one statement."""
+    add_ons = SubscriptionAddOn.objects.filter(customer=customer).values_list(
+        Value("add_on"),
+        "add_on__key",
+        "add_on__entitlements__feature_id",
+        "add_on__entitlements__feature__key",
+        "add_on__entitlements__feature__type",
+        "add_on__entitlements__units",
+        "add_on__entitlements__is_unlimited",
+        "add_on__entitlements__value",
+        "add_on__entitlements__priority",
+        "quantity",
+        "subscription_id",
+        "starts_at",
+        "ends_at",
+    )
+    overrides = Override.objects.filter(customer=customer).values_list(
+        Value("override"),
+        Cast("id", CharField()),
+        "feature_id",
+        "feature__key",
+        "feature__type",
+        "units",
+        "is_unlimited",
+        "value",
+        "priority",
+        Value(1),
+        Cast(Value(None), UUIDField()),
+        "starts_at",
+        "ends_at",
+    )
+    names = [each.name for each in fields(AdditionFacts)]
+    found = [dict(zip(names, row, strict=True)) for row in add_ons.union(overrides, all=True)]
+    return tuple(
+        AdditionFacts(
+            **row | {"key": str(UUID(row["key"])) if row["kind"] == "override" else row["key"]}
+        )
+        for row in found
+        if row["feature_id"] is not None
     )
 
 
@@ -160,33 +179,68 @@ def list_upgrades(*, feature_id: int, above_units: int | None) -> list[Upgrade]:
     ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeatureFacts:
-    """What never changes about a feature."""
-
-    id: int
-    key: str
-    type: str
-    plan_group_id: int | None
-
-
-def facts_of(feature: Feature) -> FeatureFacts:
-    """Return what never changes about the feature."""
-    return FeatureFacts(
-        id=feature.id, key=feature.key, type=feature.type, plan_group_id=feature.plan_group_id
-    )
-
-
 _features_by_key: dict[str, FeatureFacts] = {}
+_features_by_id: dict[int, FeatureFacts] = {}
 
 
 def find_features(*, keys: Collection[str]) -> dict[str, FeatureFacts]:
-    """Return the features that exist among the keys; immutable, so each is read once a process."""
-    unknown = set(keys) - _features_by_key.keys()
+    """Return the features that exist among the keys.
+
+    One that a published version grants is immutable, so it is read once a process.
+    """
+    found = {key: _features_by_key[key] for key in keys if key in _features_by_key}
+    unknown = set(keys) - found.keys()
     if unknown:
-        rows = Feature.objects.filter(key__in=unknown)
-        _features_by_key.update({row.key: facts_of(row) for row in rows})
-    return {key: _features_by_key[key] for key in keys if key in _features_by_key}
+        found |= {each.key: each for each in _read_features(Q(key__in=unknown))}
+    return found
+
+
+def features_by_id(*, ids: Collection[int]) -> dict[int, FeatureFacts]:
+    """Return the features of the ids."""
+    found = {each: _features_by_id[each] for each in ids if each in _features_by_id}
+    unknown = set(ids) - found.keys()
+    if unknown:
+        found |= {each.id: each for each in _read_features(Q(pk__in=unknown))}
+    return found
+
+
+def _read_features(condition: Q) -> list[FeatureFacts]:
+    """Return the features with their reset interval, in one statement."""
+    granted = Entitlement.objects.filter(
+        feature=OuterRef("pk"), plan_version__published_at__isnull=False
+    ).order_by("id")
+    rows = Feature.objects.filter(condition).values_list(
+        "id",
+        "key",
+        "type",
+        "plan_group_id",
+        "scope",
+        "is_allocated",
+        "pool_id",
+        "pool__key",
+        "pool_rate_units",
+        Subquery(granted.values("reset_interval")[:1]),
+        Subquery(granted.values("reset_count")[:1]),
+    )
+    found = [_feature_facts(*row) for row in rows]
+    published = [each for each in found if each.is_published]
+    _features_by_key.update({each.key: each for each in published})
+    _features_by_id.update({each.id: each for each in published})
+    return found
+
+
+def _feature_facts(*row: Any) -> FeatureFacts:  # noqa: ANN401 - one row of the statement
+    *own, pool_id, pool_key, rate, interval, count = row
+    names = ("id", "key", "type", "plan_group_id", "scope", "is_allocated")
+    return FeatureFacts(
+        **dict(zip(names, own, strict=True)),
+        pool_id=pool_id,
+        pool_key=pool_key or "",
+        pool_rate_units=rate or 1,
+        reset_interval=interval or "month",
+        reset_count=count or 1,
+        is_published=interval is not None,
+    )
 
 
 def get_feature(*, key: str) -> FeatureFacts:
@@ -203,6 +257,7 @@ def get_feature(*, key: str) -> FeatureFacts:
 def forget_features() -> None:
     """Empty this process's copy of the features; for tests that undo what they created."""
     _features_by_key.clear()
+    _features_by_id.clear()
 
 
 def find_offered_version(*, plan_key: str) -> PlanVersion | None:
