@@ -58,6 +58,22 @@ def transaction() -> Iterator[None]:
 
 
 @contextmanager
+def snapshot() -> Iterator[None]:
+    """Read all of the block from one snapshot of the database, and write nothing.
+
+    A transaction that stands already is joined: it has its own view.
+    """
+    if connection.in_atomic_block:
+        yield
+        return
+    with django_transaction.atomic(durable=True):
+        if is_postgres():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+@contextmanager
 def savepoint() -> Iterator[None]:
     """Guard a part of the caller's transaction: an error undoes the part alone."""
     transaction_required()
