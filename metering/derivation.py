@@ -10,14 +10,10 @@ from core import periods
 from core.models import Customer
 from core.periods import Interval, Period, Recurrence
 from metering import errors
-from subscriptions import status
-from subscriptions.models import Entitlement, Subscription
-from subscriptions.selectors import (
-    CustomerFacts,
-    EntitlementFacts,
-    FeatureFacts,
-    VersionFacts,
-)
+from subscriptions import effective, status
+from subscriptions.effective import Effective, Terms
+from subscriptions.facts import CustomerFacts, FeatureFacts, VersionFacts
+from subscriptions.models import Subscription
 
 DENIAL_BY_STATUS = {
     Subscription.Status.PAUSED: errors.SubscriptionPaused.code,
@@ -52,23 +48,21 @@ class InForce:
 class Derived:
     """What one metered feature's balance must say at an instant, until `next_change_at`.
 
-    `period` is None where the plan in force grants none of the feature.
+    `period` is None where the customer has nothing of the feature. `allowance_units` are what
+    the allowance grants a period, None where it is unlimited.
     """
 
     in_force: InForce
-    entitlement: EntitlementFacts | None
+    effective: Effective
     period: Period | None
-    limit_units: int | None
-    mode: str
-    overage_cap_units: int | None
+    allowance_units: int | None
     denial_code: str
     next_change_at: datetime | None
 
-    def ceiling_units(self, *, counted_units: int) -> int | None:
-        """Return what used + held may never exceed, given what is counted already."""
-        if self.limit_units is None or self.mode == Entitlement.Mode.SOFT:
-            return None
-        return max(self.limit_units + (self.overage_cap_units or 0), counted_units)
+    @property
+    def terms(self) -> Terms:
+        """Return how the allowance behaves."""
+        return self.effective.terms
 
 
 def in_force(facts: CustomerFacts, *, plan_group_id: int | None, at: datetime) -> InForce:
@@ -92,51 +86,78 @@ def in_force(facts: CustomerFacts, *, plan_group_id: int | None, at: datetime) -
     )
 
 
-def derive(facts: CustomerFacts, *, feature: FeatureFacts, at: datetime) -> Derived:
-    """Return window, limit and access of one metered feature; constant until `next_change_at`."""
+def derive(
+    facts: CustomerFacts,
+    *,
+    feature: FeatureFacts,
+    at: datetime,
+    scope: str = "",
+    has_grants: bool = False,
+) -> Derived:
+    """Return window, allowance and access of one metered feature; constant to `next_change_at`.
+
+    `scope` names a member or entity with a limit of its own; `has_grants` tells that units come
+    from grants as well, which need a window also where the plan has none of the feature.
+    """
     governing = in_force(facts, plan_group_id=feature.plan_group_id, at=at)
-    return derive_within(governing, feature_key=feature.key, at=at)
-
-
-def derive_within(governing: InForce, *, feature_key: str, at: datetime) -> Derived:
-    """Return what `derive` does, under a plan group's state that the caller already has."""
-    entitlement = governing.version.entitlements.get(feature_key) if governing.version else None
-    if entitlement is None or not entitlement.enabled:
-        return Derived(
-            in_force=governing,
-            entitlement=None,
-            period=None,
-            limit_units=0,
-            mode=Entitlement.Mode.HARD,
-            overage_cap_units=None,
-            denial_code=governing.denial_code or errors.FeatureNotInPlan.code,
-            next_change_at=governing.next_change_at,
-        )
-    period = usage_period(governing, entitlement=entitlement, at=at)
-    limit = entitlement.limit_units
-    if limit is not None and entitlement.per_quantity:
-        limit *= governing.quantity
-    return Derived(
-        in_force=governing,
-        entitlement=entitlement,
-        period=period,
-        limit_units=limit,
-        mode=entitlement.mode,
-        overage_cap_units=entitlement.overage_cap_units,
-        denial_code=governing.denial_code,
-        next_change_at=_earliest([governing.next_change_at, period.ends_at]),
+    return derive_within(
+        facts, governing, feature=feature, at=at, scope=scope, has_grants=has_grants
     )
 
 
-def usage_period(governing: InForce, *, entitlement: EntitlementFacts, at: datetime) -> Period:
+def derive_within(
+    facts: CustomerFacts,
+    governing: InForce,
+    *,
+    feature: FeatureFacts,
+    at: datetime,
+    scope: str = "",
+    has_grants: bool = False,
+) -> Derived:
+    """Return what `derive` does, under a plan group's state that the caller already has."""
+    summed = effective_of(facts, governing, feature=feature, at=at)
+    code = governing.denial_code
+    period: Period | None = None
+    if summed.is_granted or has_grants:
+        period = usage_period(governing, terms=summed.terms, at=at)
+    elif not code:
+        code = errors.FeatureNotInPlan.code
+    ends_at = period.ends_at if period else None
+    return Derived(
+        in_force=governing,
+        effective=summed,
+        period=period,
+        allowance_units=summed.terms.scope_limit_units if scope else summed.units,
+        denial_code=code,
+        next_change_at=_earliest([governing.next_change_at, summed.next_change_at, ends_at]),
+    )
+
+
+def effective_of(
+    facts: CustomerFacts, governing: InForce, *, feature: FeatureFacts, at: datetime
+) -> Effective:
+    """Return what plan, add-ons and overrides give of a feature at the instant."""
+    version, subscription = governing.version, governing.subscription
+    return effective.effective(
+        feature=feature,
+        entitlement=version.entitlements.get(feature.key) if version else None,
+        plan_key=version.plan_key if version else "",
+        quantity=governing.quantity,
+        additions=facts.additions,
+        subscription_id=subscription.pk if subscription else None,
+        at=at,
+    )
+
+
+def usage_period(governing: InForce, *, terms: Terms, at: datetime) -> Period:
     """Return the usage period around the instant, counted from the anchor in force."""
-    if entitlement.reset_interval == "billing_period":
+    if terms.reset_interval == "billing_period":
         return billing_period(governing, at=at)
     recurrence = Recurrence(
         anchor=governing.anchor_at,
         time_zone=governing.time_zone,
-        interval=Interval(entitlement.reset_interval),
-        count=entitlement.reset_count,
+        interval=Interval(terms.reset_interval),
+        count=terms.reset_count,
     )
     return periods.period_at(recurrence, at=at)
 

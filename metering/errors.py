@@ -118,3 +118,73 @@ DENIALS: dict[str, type[UsageDenied]] = {
         PastDueBlocked,
     )
 }
+
+
+class HoldExpired(DomainError):
+    """Refuse to capture or extend a hold whose time is over; its units are free again."""
+
+    code = "hold_expired"
+    title = "The hold has expired"
+    category = Category.CONFLICT
+
+
+class HoldAlreadyCaptured(DomainError):
+    """Refuse to end a hold that was captured, or captured with other units."""
+
+    code = "hold_already_captured"
+    title = "The hold was captured already"
+    category = Category.CONFLICT
+
+
+class HoldAlreadyReleased(DomainError):
+    """Refuse to capture or extend a hold that was released."""
+
+    code = "hold_already_released"
+    title = "The hold was released already"
+    category = Category.CONFLICT
+
+
+class ExceedsHold(DomainError):
+    """Refuse to capture more units than are held and fit under the limit."""
+
+    code = "exceeds_hold"
+    title = "More units than the hold has"
+    category = Category.UNPROCESSABLE
+    example_detail = "51 units captured, 50 held."
+    example_facts: ClassVar[Mapping[str, object]] = {"held": 50}
+
+
+class EntryAlreadyReversed(DomainError):
+    """Refuse to reverse a line of the ledger twice."""
+
+    code = "entry_already_reversed"
+    title = "The entry was reversed already"
+    category = Category.CONFLICT
+
+
+class AllocatedUsageExceedsLimit(DomainError):
+    """Refuse a change that would leave fewer allocated units than are taken."""
+
+    code = "allocated_usage_exceeds_limit"
+    title = "More units are taken than the change leaves"
+    category = Category.CONFLICT
+    example_detail = "12 seats are taken, the change leaves 10."
+    example_facts: ClassVar[Mapping[str, object]] = {"feature": "seats", "used": 12, "limit": 10}
+
+
+class NotAllocated(DomainError):
+    """Refuse to give back units of a feature that uses them up."""
+
+    code = "feature_not_allocated"
+    title = "The feature's units are not given back"
+    category = Category.UNPROCESSABLE
+
+
+class ExceedsUsage(DomainError):
+    """Refuse to give back more units than are taken."""
+
+    code = "exceeds_usage"
+    title = "More units than are taken"
+    category = Category.UNPROCESSABLE
+    example_detail = "3 seats given back, 2 taken."
+    example_facts: ClassVar[Mapping[str, object]] = {"feature": "seats", "used": 2}

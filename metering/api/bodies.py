@@ -13,9 +13,9 @@ from metering.derivation import InForce
 from metering.models import UsageEntry
 from metering.selectors import Overview, Standing
 from metering.services.checking import Checked
-from metering.services.explaining import Explanation
+from subscriptions.effective import Effective, Share
+from subscriptions.facts import FeatureFacts
 from subscriptions.models import Feature, Subscription
-from subscriptions.selectors import EntitlementFacts, FeatureFacts
 
 Body = dict[str, object]
 PAYMENT_INSTRUCTIONS = "Pay the operator by the agreed way; access starts when it is marked paid."
@@ -37,26 +37,35 @@ def consumed(entries: Sequence[UsageEntry]) -> Body:
     """Return the answer of a granted operation; the same from its record as at first."""
     first = entries[0]
     common: Body = {"consumed_at": instant(first.consumed_at), "metadata": first.metadata}
-    if len(entries) == 1:
-        return _consumed_item(first) | common
-    items = [_consumed_item(entry) for entry in entries]
+    items = [_consumed_item(each, entries) for each in entries if each.drawn_for is None]
+    if len(items) == 1:
+        return items[0] | common
     return {"id": str(first.operation_id), "items": items} | common
 
 
-def _consumed_item(entry: UsageEntry) -> Body:
+def _consumed_item(line: UsageEntry, entries: Sequence[UsageEntry]) -> Body:
+    body: Body = {"id": str(line.pk), **figures(line)}
+    body["period"] = period(starts_at=line.period_starts_at, ends_at=line.period_ends_at)
+    if line.scope:
+        body["entity"] = line.scope.partition(":")[2]
+    drawn = [each for each in entries if each.drawn_for == line.item]
+    if drawn:
+        body["draws"] = [figures(each) for each in drawn]
+    return body
+
+
+def figures(line: UsageEntry) -> Body:
+    """Return what a line counted, and its balance after it."""
     return {
-        "id": str(entry.pk),
-        "feature": entry.feature.key,
-        "units": entry.units,
-        "used": entry.used_units,
-        "held": entry.held_units,
-        "limit": entry.limit_units,
+        "feature": line.feature.key,
+        "units": line.units,
+        "used": line.used_units,
+        "held": line.held_units,
+        "limit": line.limit_units,
         "remaining": decision.remaining_units(
-            limit_units=entry.limit_units,
-            used_units=entry.used_units,
-            held_units=entry.held_units,
+            limit_units=line.limit_units,
+            counted_units=line.used_units + line.held_units + line.carried_units,
         ),
-        "period": period(starts_at=entry.period_starts_at, ends_at=entry.period_ends_at),
     }
 
 
@@ -69,9 +78,11 @@ def entry(line: UsageEntry) -> Body:
         "units": line.units,
         "consumed_at": instant(line.consumed_at),
         "period": period(starts_at=line.period_starts_at, ends_at=line.period_ends_at),
-        "reverses": None,
+        "reverses": str(line.reverses_id) if line.reverses_id else None,
         "metadata": line.metadata,
     }
+    if line.scope:
+        body["entity"] = line.scope.partition(":")[2]
     if line.denial is not None:
         body["code"] = line.denial["code"]
     return body
@@ -84,7 +95,7 @@ def overview(state: Overview) -> Body:
     metered = state.standings
     body: Body = {
         "plan": primary.version.plan_name if primary and primary.version else None,
-        "limits": {key: each.derived.limit_units for key, each in metered.items()},
+        "limits": {key: each.limit_units for key, each in metered.items()},
         "usage": {key: each.used_units for key, each in metered.items()},
         "plan_key": primary.version.plan_key if primary and primary.version else None,
         "status": _status(primary),
@@ -97,7 +108,7 @@ def overview(state: Overview) -> Body:
         "trial_ends_at": instant(row.trial_ends_at) if row else None,
         "cancel_at": instant(row.cancel_at) if row else None,
         "scheduled_change": _scheduled_change(row),
-        "add_ons": [],
+        "add_ons": _add_ons(state),
         "over_limit": [key for key, each in metered.items() if each.is_over_limit],
     }
     if primary is not None and primary.pending is not None:
@@ -122,20 +133,26 @@ def _status(primary: InForce | None) -> str | None:
 
 
 def _features(state: Overview) -> Body:
-    found: Body = {}
-    for group in state.groups.values():
-        granted = group.version.entitlements.values() if group.version else ()
-        for each in sorted(granted, key=lambda entitlement: entitlement.feature_key):
-            if each.feature_type != Feature.Type.METERED:
-                found.setdefault(each.feature_key, _value(each, group))
-    return found
+    return {
+        key: _value(each, selectors.governing_of(state, feature=each.feature))
+        for key, each in state.others.items()
+    }
 
 
-def _value(entitlement: EntitlementFacts, group: InForce) -> object:
-    enabled = entitlement.enabled and not group.denial_code
-    if entitlement.feature_type == Feature.Type.BOOLEAN:
+def _value(has: Effective, group: InForce) -> object:
+    enabled = has.is_granted and not group.denial_code
+    if has.feature.type == Feature.Type.BOOLEAN:
         return enabled
-    return entitlement.value if enabled else None
+    return has.value if enabled else None
+
+
+def _add_ons(state: Overview) -> list[Body]:
+    found = {
+        (each.key, each.quantity): None
+        for each in state.facts.additions
+        if each.kind == "add_on" and each.is_active(at=state.at)
+    }
+    return [{"key": key, "quantity": quantity} for key, quantity in sorted(found)]
 
 
 def _current_period(primary: InForce | None, *, at: datetime) -> Body | None:
@@ -167,62 +184,83 @@ def _payment(pending: Subscription) -> Body:
 
 def entitlement_map(state: Overview) -> Body:
     """Return every entitlement by feature key: limits, not counters."""
-    found: dict[str, Body] = {}
-    for group in state.groups.values():
-        granted = group.version.entitlements.values() if group.version else ()
-        for each in granted:
-            standing = state.standings.get(each.feature_key)
-            found.setdefault(each.feature_key, entitlement(each, group, standing))
+    found = {key: _metered(each) for key, each in state.standings.items()}
+    found |= {
+        key: _switch(each, selectors.governing_of(state, feature=each.feature))
+        for key, each in state.others.items()
+    }
     return {
         "entitlements": dict(sorted(found.items())),
         "next_change_at": instant(state.next_change_at),
     }
 
 
-def entitlement(granted: EntitlementFacts, group: InForce, standing: Standing | None) -> Body:
-    """Return what a customer has of one feature, with its source."""
-    plan_key = group.version.plan_key if group.version else ""
-    limit = standing.derived.limit_units if standing else None
-    return {
-        "feature": granted.feature_key,
-        "type": granted.feature_type,
-        "enabled": granted.enabled and not group.denial_code,
-        "value": granted.value,
-        "limit": limit,
-        "mode": granted.mode if standing else None,
-        "resets_at": instant(standing.resets_at) if standing else None,
-        "sources": [{"kind": "plan", "key": plan_key, "units": limit}],
-    }
-
-
-def no_entitlement(*, feature_key: str, feature_type: str) -> Body:
-    """Return what a customer has of a feature that nothing in force grants."""
-    is_metered = feature_type == Feature.Type.METERED
-    return {
-        "feature": feature_key,
-        "type": feature_type,
-        "enabled": False,
-        "value": None,
-        "limit": 0 if is_metered else None,
-        "mode": None,
-        "resets_at": None,
-        "sources": [],
-    }
-
-
 def entitlement_of(state: Overview, *, feature: FeatureFacts) -> Body:
     """Return what a customer has of a feature, also where nothing in force grants it."""
-    for group in state.groups.values():
-        granted = group.version.entitlements.get(feature.key) if group.version else None
-        if granted is not None:
-            return entitlement(granted, group, state.standings.get(feature.key))
-    return no_entitlement(feature_key=feature.key, feature_type=feature.type)
+    if feature.key in state.others:
+        group = selectors.governing_of(state, feature=feature)
+        return _switch(state.others[feature.key], group)
+    if feature.type == Feature.Type.METERED:
+        return _metered(selectors.standing_of(state, feature=feature))
+    return _entitlement(feature, enabled=False, shares=())
+
+
+def _metered(standing: Standing) -> Body:
+    derived = standing.derived
+    has_any = derived.period is not None
+    body = _entitlement(
+        standing.feature,
+        enabled=has_any and not derived.denial_code,
+        shares=derived.effective.shares,
+    )
+    body["limit"] = standing.limit_units
+    body["mode"] = derived.terms.mode if has_any else None
+    body["resets_at"] = instant(standing.resets_at)
+    from_grants = _from_grants(standing)
+    if from_grants:
+        source: Body = {"kind": "grant", "key": standing.feature.key, "units": from_grants}
+        body["sources"] = [*sources(derived.effective.shares), source]
+    return body
+
+
+def _from_grants(standing: Standing) -> int:
+    """Return the units of the limit that come from beside the allowance."""
+    row = standing.balance
+    if row is None or row.limit_units is None or row.allowance_units is None:
+        return 0
+    return max(row.limit_units - row.allowance_units, 0)
+
+
+def _switch(has: Effective, group: InForce) -> Body:
+    body = _entitlement(
+        has.feature, enabled=has.is_granted and not group.denial_code, shares=has.shares
+    )
+    body["value"] = has.value
+    return body
+
+
+def _entitlement(feature: FeatureFacts, *, enabled: bool, shares: Sequence[Share]) -> Body:
+    return {
+        "feature": feature.key,
+        "type": feature.type,
+        "enabled": enabled,
+        "value": None,
+        "limit": None,
+        "mode": None,
+        "resets_at": None,
+        "sources": sources(shares),
+    }
+
+
+def sources(shares: Sequence[Share]) -> list[Body]:
+    """Return where units come from."""
+    return [{"kind": each.kind, "key": each.key, "units": each.units} for each in shares]
 
 
 def overview_tag(state: Overview) -> str:
     """Return the entity tag of `overview`: it changes with all that is shown."""
     counted = [
-        (key, each.derived.limit_units, each.used_units, each.held_units)
+        (key, each.limit_units, each.used_units, each.held_units)
         for key, each in state.standings.items()
     ]
     names = [group.version.plan_name for group in state.groups.values() if group.version]
@@ -261,7 +299,7 @@ def _checked_item(answer: Checked) -> Body:
         "requested": answer.item.units,
         "used": standing.used_units,
         "held": standing.held_units,
-        "limit": standing.derived.limit_units,
+        "limit": standing.limit_units,
         "remaining": standing.remaining_units,
         "resets_at": instant(standing.resets_at),
     }
@@ -269,42 +307,3 @@ def _checked_item(answer: Checked) -> Body:
         upgrades = [{"plan": each.plan_key, "limit": each.limit_units} for each in answer.upgrades]
         body |= {"code": answer.code, "upgrade": upgrades}
     return body
-
-
-def explanation(explained: Explanation) -> Body:
-    """Return an explanation."""
-    standing, group = explained.standing, explained.standing.derived.in_force
-    balance: Body | None = None
-    if standing.derived.period is not None:
-        balance = {
-            "used": standing.used_units,
-            "held": standing.held_units,
-            "limit": standing.derived.limit_units,
-            "remaining": standing.remaining_units,
-            "period": period(
-                starts_at=standing.derived.period.starts_at,
-                ends_at=standing.derived.period.ends_at,
-            ),
-        }
-    plan: Body | None = None
-    if group.version is not None:
-        plan = {
-            "key": group.version.plan_key,
-            "version": group.version.number,
-            "status": group.status,
-        }
-    return {
-        "allowed": not explained.code,
-        "code": explained.code or None,
-        "feature": explained.feature.key,
-        "units": explained.units,
-        "at": instant(explained.at),
-        "rule": explained.rule,
-        "plan": plan,
-        "add_ons": [],
-        "overrides": [],
-        "grants": [],
-        "holds": [],
-        "balance": balance,
-        "steps": list(explained.steps),
-    }

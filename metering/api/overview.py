@@ -11,6 +11,7 @@ from core.api import serializers as strict
 from core.models import Customer
 from metering import selectors
 from metering.api import bodies
+from metering.api import explanation as explanations
 from metering.api import serializers as shapes
 from metering.services import explaining
 from subscriptions import errors as subscription_errors
@@ -160,7 +161,7 @@ class EntitlementsView(APIView):
         customer = access.access_customer(
             request, scope="entitlements:read", named=asked.get("customer")
         )
-        state = selectors.get_entitlements(customer=customer, clock=clock.process_clock())
+        state = selectors.get_overview(customer=customer, clock=clock.process_clock())
         tag = responses.etag(
             str(customer.pk), customer.revision, bodies.instant(state.next_change_at)
         )
@@ -187,7 +188,7 @@ class EntitlementView(APIView):
             request, scope="entitlements:read", named=asked.get("customer")
         )
         known = subscription_selectors.get_feature(key=feature)
-        state = selectors.get_entitlements(customer=customer, clock=clock.process_clock())
+        state = selectors.get_overview(customer=customer, clock=clock.process_clock())
         return Response(bodies.entitlement_of(state, feature=known))
 
 
@@ -220,11 +221,12 @@ class ExplainView(APIView):
         customer = access.access_customer(
             request, scope="entitlements:read", named=asked.get("customer")
         )
-        explanation = explaining.explain(
+        question = explaining.Question(
             customer=customer,
             feature=subscription_selectors.get_feature(key=feature),
             units=asked["units"],
             at=asked.get("at"),
-            clock=clock.process_clock(),
+            used_by=shapes.used_by(asked, request),
         )
-        return Response(bodies.explanation(explanation))
+        explanation = explaining.explain(question, clock=clock.process_clock())
+        return Response(explanations.explanation(explanation))

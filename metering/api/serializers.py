@@ -4,7 +4,9 @@ from typing import Any
 
 import orjson
 from rest_framework import serializers
+from rest_framework.request import Request
 
+from core.api import access, requests
 from core.api.serializers import (
     InstantField,
     KeyField,
@@ -15,14 +17,16 @@ from core.api.serializers import (
     StrictSerializer,
     UnitsField,
 )
+from core.models import Customer
 from metering.models import UsageEntry
-from metering.services import consumption
-from metering.services.consumption import Wanted
+from metering.services import consumption, drawing
+from metering.services.drawing import For, Wanted
 from subscriptions.models import Entitlement, Feature, Subscription
 from subscriptions.services import lifecycle
 
 METADATA_BYTES_MAX = 2048
 CUSTOMER_LENGTH_MAX = 255
+ENTITY_LENGTH_MAX = 200
 QUANTITY_MAX = 1_000_000
 REASON_LENGTH_MAX = 255
 
@@ -50,6 +54,16 @@ class MetadataField(serializers.DictField):
         return data
 
 
+class EntityField(StrictCharField):
+    """Accept the external id of a member or entity that a feature counts on its own."""
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - DRF's signature
+        kwargs.setdefault("help_text", "Member or entity, where the feature is counted per such.")
+        super().__init__(
+            max_length=ENTITY_LENGTH_MAX, required=False, trim_whitespace=False, **kwargs
+        )
+
+
 class ItemSerializer(StrictSerializer):
     """So many units of one feature."""
 
@@ -64,9 +78,10 @@ class UsageSerializer(StrictSerializer):
     feature = KeyField(required=False)
     units = UnitsField(required=False)
     items = serializers.ListField(
-        child=ItemSerializer(), required=False, min_length=1, max_length=consumption.ITEMS_MAX
+        child=ItemSerializer(), required=False, min_length=1, max_length=drawing.ITEMS_MAX
     )
     metadata = MetadataField(required=False)
+    entity = EntityField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse what names both forms, or neither."""
@@ -90,6 +105,26 @@ def wanted_of(given: dict[str, Any]) -> list[Wanted]:
     return [Wanted(feature_key=each["feature"], units=each["units"]) for each in items]
 
 
+def used_by(given: dict[str, Any], request: Request) -> For:
+    """Return whose usage it is: a user acts for himself, a service key names the entity."""
+    user = access.identity_of(request).user
+    return For(entity=given.get("entity", ""), member=str(user.pk) if user else "")
+
+
+def usage_request(
+    given: dict[str, Any], request: Request, *, customer: Customer
+) -> consumption.Request:
+    """Return what a validated usage input asks to count."""
+    return consumption.Request(
+        customer_id=customer.pk,
+        wanted=wanted_of(given),
+        keyed=requests.keyed(request),
+        used_by=used_by(given, request),
+        metadata=given.get("metadata", {}),
+        request_id=requests.request_id(request),
+    )
+
+
 def order_of(given: dict[str, Any]) -> lifecycle.Order:
     """Return the order of a validated subscription input."""
     return lifecycle.Order(
@@ -111,6 +146,7 @@ class ExplainQuery(CustomerQuery):
 
     units = UnitsField(required=False, default=1)
     at = InstantField(required=False)
+    entity = EntityField()
 
 
 class EntriesQuery(CustomerQuery):
@@ -172,6 +208,12 @@ class ConsumedItemSerializer(serializers.Serializer[Any]):
     limit = serializers.IntegerField(allow_null=True, help_text="Null means unlimited.")
     remaining = serializers.IntegerField(allow_null=True)
     period = PeriodSerializer()
+    entity = serializers.CharField(required=False, help_text="Whose usage it is.")
+    draws = serializers.ListField(
+        child=serializers.DictField(),
+        required=False,
+        help_text="What the pool, or the customer beside a member, counted for it.",
+    )
 
 
 class ConsumedSerializer(ConsumedItemSerializer):
@@ -221,13 +263,14 @@ class EntrySerializer(serializers.Serializer[Any]):
     period = PeriodSerializer(allow_null=True)
     reverses = serializers.UUIDField(allow_null=True)
     metadata = serializers.DictField()
+    entity = serializers.CharField(required=False)
     code = serializers.CharField(required=False, help_text="Why it was denied.")
 
 
 class SourceSerializer(serializers.Serializer[Any]):
     """Where units come from."""
 
-    kind = serializers.ChoiceField(choices=["plan"])
+    kind = serializers.ChoiceField(choices=["plan", "add_on", "override", "grant"])
     key = serializers.CharField()
     units = serializers.IntegerField(allow_null=True)
 

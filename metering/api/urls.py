@@ -2,7 +2,17 @@
 
 from django.urls import path
 
-from metering.api import events, history, meters, moves, overview, views
+from metering.api import (
+    afterwards,
+    customers,
+    events,
+    history,
+    holds,
+    meters,
+    moves,
+    overview,
+    views,
+)
 
 urlpatterns = [
     path("subscriptions/", overview.SubscriptionsView.as_view(), name="subscriptions"),
@@ -16,6 +26,34 @@ urlpatterns = [
     path("entitlements/<str:feature>/explain/", overview.ExplainView.as_view(), name="explain"),
     path("usage/check/", views.CheckView.as_view(), name="usage-check"),
     path("usage/consume/", views.ConsumeView.as_view(), name="usage-consume"),
+    path("usage/record/", afterwards.RecordView.as_view(), name="usage-record"),
+    path("usage/give-back/", afterwards.GiveBackView.as_view(), name="usage-give-back"),
+    path("usage/holds/", holds.HoldsView.as_view(), name="holds"),
+    path("usage/holds/<uuid:hold_id>/", holds.HoldView.as_view(), name="hold"),
+    path("usage/holds/<uuid:hold_id>/capture/", holds.CaptureView.as_view(), name="hold-capture"),
+    path("usage/holds/<uuid:hold_id>/release/", holds.ReleaseView.as_view(), name="hold-release"),
+    path("usage/holds/<uuid:hold_id>/extend/", holds.ExtendView.as_view(), name="hold-extend"),
+    path(
+        "usage/entries/<uuid:entry_id>/reverse/",
+        afterwards.ReverseView.as_view(),
+        name="usage-entry-reverse",
+    ),
+    path("customers/<str:customer>/grants/", customers.GrantsView.as_view(), name="grants"),
+    path(
+        "customers/<str:customer>/grants/<uuid:grant_id>/void/",
+        customers.VoidGrantView.as_view(),
+        name="grant-void",
+    ),
+    path(
+        "customers/<str:customer>/overrides/",
+        customers.OverridesView.as_view(),
+        name="overrides",
+    ),
+    path(
+        "customers/<str:customer>/overrides/<uuid:override_id>/end/",
+        customers.EndOverrideView.as_view(),
+        name="override-end",
+    ),
     path("usage/entries/", views.EntriesView.as_view(), name="usage-entries"),
     path("usage/history/", history.HistoryView.as_view(), name="usage-history"),
     path("events/", events.EventsView.as_view(), name="events"),

@@ -6,7 +6,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core import clock, errors
-from core.api import access, pagination, requests, schema
+from core.api import access, pagination, schema
 from core.api import serializers as strict
 from metering import errors as own_errors
 from metering import selectors
@@ -87,13 +87,7 @@ class ConsumeView(APIView):
         """Consume units."""
         given = strict.read(shapes.UsageSerializer, request)
         customer = access.access_customer(request, scope="usage:write", named=given.get("customer"))
-        asked = consumption.Request(
-            customer_id=customer.pk,
-            wanted=shapes.wanted_of(given),
-            keyed=requests.keyed(request),
-            metadata=given.get("metadata", {}),
-            request_id=requests.request_id(request),
-        )
+        asked = shapes.usage_request(given, request, customer=customer)
         done = consumption.consume(asked, clock=clock.process_clock())
         headers = {"Idempotent-Replayed": "true"} if done.replayed else None
         return Response(bodies.consumed(done.entries), headers=headers)
@@ -124,7 +118,10 @@ class CheckView(APIView):
         given = strict.read(shapes.UsageSerializer, request)
         customer = access.access_customer(request, scope="usage:read", named=given.get("customer"))
         answers = checking.check(
-            customer=customer, wanted=shapes.wanted_of(given), clock=clock.process_clock()
+            customer=customer,
+            wanted=shapes.wanted_of(given),
+            used_by=shapes.used_by(given, request),
+            clock=clock.process_clock(),
         )
         return Response(bodies.checked(answers))
 

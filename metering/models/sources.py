@@ -1,5 +1,9 @@
 """Store where units come from: grants, holds on units, and the burns that join them."""
 
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
 from django.db import models
 from django.db.models import F, Q
 from uuid_utils.compat import uuid7
@@ -73,6 +77,21 @@ class Grant(models.Model):
         return f"{self.units} of {self.feature_id} for {self.customer_id}"
 
 
+class HoldQuerySet(models.QuerySet["Hold"]):
+    """Filter holds."""
+
+    def moving(
+        self, *, customer_id: UUID, feature_ids: Iterable[int], at: datetime
+    ) -> "HoldQuerySet":
+        """Keep the live holds that are dead by the instant, or wait for their period."""
+        return self.filter(
+            Q(expires_at__lte=at) | Q(is_provisional=True),
+            customer_id=customer_id,
+            feature_id__in=list(feature_ids),
+            state=Hold.State.LIVE,
+        ).order_by("id")
+
+
 class Hold(models.Model):
     """Units set aside on one balance until they are captured, released, or expire.
 
@@ -107,6 +126,8 @@ class Hold(models.Model):
     expires_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
+
+    objects = HoldQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -7,16 +7,19 @@ from django.db.models import F, Q
 from uuid_utils.compat import uuid7
 
 from core.models import Customer, DocumentField
-from subscriptions.models import Entitlement, Feature
+from subscriptions.models import PRIORITY_DEFAULT, Entitlement, Feature
 
 
 class BalanceQuerySet(models.QuerySet["Balance"]):
     """Filter balances."""
 
     def open_after(self, instant: datetime) -> "BalanceQuerySet":
-        """Keep the rows that decide, and those whose period ends after the instant."""
+        """Keep the rows that decide, that hold, and whose period ends after the instant."""
         return self.filter(
-            Q(is_current=True) | Q(period_ends_at__isnull=True) | Q(period_ends_at__gt=instant)
+            Q(is_current=True)
+            | Q(period_ends_at__isnull=True)
+            | Q(period_ends_at__gt=instant)
+            | Q(held_units__gt=0)
         )
 
 
@@ -51,11 +54,20 @@ class Balance(models.Model):
     allowance_units = models.PositiveBigIntegerField(
         default=0, null=True, help_text="What plan, add-ons and overrides grant a period."
     )
+    withheld_units = models.BigIntegerField(
+        default=0, help_text="What a change in mid-period takes off the allowance until its end."
+    )
     allowance_left_units = models.PositiveBigIntegerField(
         null=True, help_text="What is left of the allowance, where it is not the only source."
     )
+    priority = models.PositiveSmallIntegerField(
+        default=PRIORITY_DEFAULT, help_text="The allowance's place in the burn order."
+    )
     carried_units = models.PositiveBigIntegerField(
         default=0, help_text="What counts here though it was used in an earlier period."
+    )
+    epoch = models.PositiveIntegerField(
+        default=0, help_text="Raised with each period: older burns of the allowance stay burnt."
     )
     is_plain = models.BooleanField(
         default=True, help_text="The allowance alone covers what is counted."
@@ -99,6 +111,16 @@ class Balance(models.Model):
 
     def __str__(self) -> str:
         return f"{self.customer_id} {self.feature_id} from {self.period_starts_at}"
+
+    @property
+    def counted_units(self) -> int:
+        """Return all that counts against the limit."""
+        return self.used_units + self.held_units + self.carried_units
+
+    @property
+    def overage_units(self) -> int:
+        """Return what is counted beyond the limit."""
+        return 0 if self.limit_units is None else max(self.counted_units - self.limit_units, 0)
 
 
 class UsageEntry(models.Model):
@@ -146,6 +168,7 @@ class UsageEntry(models.Model):
         null=True, help_text="The item whose units this line counts on another balance as well."
     )
     hold_id = models.UUIDField(null=True, help_text="The hold that the line speaks of.")
+    expires_at = models.DateTimeField(null=True, help_text="When the hold was to expire then.")
     reverses = models.ForeignKey(
         "self", null=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )

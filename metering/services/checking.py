@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from core import clock as clocks
 from core.models import Customer
 from metering import decision, errors, selectors
-from metering.decision import Denied, Item
+from metering.decision import Denied, Item, Place
 from metering.models import Balance
-from metering.selectors import Standing
-from metering.services import consumption
-from metering.services.consumption import Wanted
+from metering.selectors import Overview, Standing
+from metering.services import drawing
+from metering.services.drawing import For, Wanted
 from subscriptions import selectors as subscription_selectors
+from subscriptions.facts import FeatureFacts
 from subscriptions.selectors import Upgrade
 
 
@@ -25,41 +26,76 @@ class Checked:
     upgrades: Sequence[Upgrade]
 
 
-def check(*, customer: Customer, wanted: Sequence[Wanted], clock: clocks.Clock) -> list[Checked]:
+def check(
+    *,
+    customer: Customer,
+    wanted: Sequence[Wanted],
+    used_by: For | None = None,
+    clock: clocks.Clock,
+) -> list[Checked]:
     """Return for each item whether it would be allowed now, after those before it.
 
     The answer is a hint: only consuming decides, under the lock.
 
-    :raises FeatureUnknown, FeatureNotMetered: as consuming does.
+    :raises FeatureUnknown, FeatureNotMetered, FeatureSuspended, Invalid: as consuming does.
     """
-    features = consumption.get_metered_features(keys=[each.feature_key for each in wanted])
+    features = drawing.get_metered_features(keys=[each.feature_key for each in wanted])
+    items = drawing.items_of(wanted, features=features, used_by=used_by or For())
     overview = selectors.get_overview(customer=customer, clock=clock)
-    standings = {
-        feature.id: selectors.standing_of(overview, feature=feature)
-        for feature in features.values()
-    }
-    rows = {feature_id: standing.as_balance() for feature_id, standing in standings.items()}
-    items = [
-        Item(
-            feature_id=features[each.feature_key].id,
-            feature_key=each.feature_key,
-            units=each.units,
-        )
-        for each in wanted
-    ]
+    by_id = {each.id: each for each in features.values()}
+    standings = standings_of(overview=overview, items=items, features=by_id)
+    rows, codes = decided_from(standings)
     return [
-        _checked(items[: index + 1], rows, standings[item.feature_id])
+        _checked(items[: index + 1], rows, codes, standings[item.draws[0].place])
         for index, item in enumerate(items)
     ]
 
 
-def _checked(items: Sequence[Item], rows: Mapping[int, Balance], standing: Standing) -> Checked:
-    outcome = decision.decide(items, balances=rows, codes={})
+def standings_of(
+    *, overview: Overview, items: Sequence[Item], features: Mapping[int, FeatureFacts]
+) -> dict[Place, Standing]:
+    """Return the standing of every place that counts the items."""
+    places = sorted(drawing.places_of(items))
+    scoped = {place.scope for place in places if place.scope}
+    rows = list(
+        Balance.objects.filter(customer=overview.customer, scope__in=scoped).open_after(overview.at)
+        if scoped
+        else ()
+    )
+    return {
+        place: selectors.standing_of(
+            overview, feature=features[place.feature_id], scope=place.scope, rows=rows
+        )
+        for place in places
+    }
+
+
+def decided_from(
+    standings: Mapping[Place, Standing],
+) -> tuple[dict[Place, Balance], dict[Place, str]]:
+    """Return the balances and the denials that consuming would decide from."""
+    rows: dict[Place, Balance] = {}
+    codes: dict[Place, str] = {}
+    for place, standing in standings.items():
+        row = selectors.would_be(standing)
+        codes[place] = standing.denial_code
+        if row is not None and standing.derived.period is not None:
+            rows[place] = row
+    return rows, codes
+
+
+def _checked(
+    items: Sequence[Item],
+    rows: Mapping[Place, Balance],
+    codes: Mapping[Place, str],
+    standing: Standing,
+) -> Checked:
+    outcome = decision.decide(items, balances=rows, codes=codes)
     item = items[-1]
     code = outcome.code if isinstance(outcome, Denied) and outcome.item is item else ""
     upgrades: list[Upgrade] = []
     if code == errors.UsageLimitReached.code:
         upgrades = subscription_selectors.list_upgrades(
-            feature_id=item.feature_id, above_units=standing.derived.limit_units
+            feature_id=item.feature_id, above_units=standing.limit_units
         )
     return Checked(item=item, code=code, standing=standing, upgrades=upgrades)

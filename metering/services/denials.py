@@ -27,9 +27,10 @@ def describe(denied: Denied, *, request_id: str) -> dict[str, object]:
     detail = DETAILS.get(denied.code, "").format(feature=key)
     if denied.code == errors.UsageLimitReached.code and denied.balance is not None:
         facts |= limit_facts(denied.balance)
-        detail = (
-            f"{denied.item.units} {key} requested, {facts['remaining']} of {facts['limit']} left."
-        )
+        asked = f"{denied.draw.units} {denied.draw.feature_key} requested"
+        detail = f"{asked}, {facts['remaining']} of {facts['limit']} left."
+        if denied.draw.feature_key != key:
+            facts["pool"] = denied.draw.feature_key
     if request_id:
         facts["request_id"] = request_id
     return {"code": denied.code, "detail": detail, "facts": facts}
@@ -38,7 +39,7 @@ def describe(denied: Denied, *, request_id: str) -> dict[str, object]:
 def limit_facts(row: Balance) -> dict[str, object]:
     """Return the figures of a reached limit and the plans that would raise it."""
     remaining = decision.remaining_units(
-        limit_units=row.limit_units, used_units=row.used_units, held_units=row.held_units
+        limit_units=row.limit_units, counted_units=row.counted_units
     )
     upgrades = subscription_selectors.list_upgrades(
         feature_id=row.feature_id, above_units=row.limit_units
@@ -51,6 +52,20 @@ def limit_facts(row: Balance) -> dict[str, object]:
         "resets_at": clocks.rfc3339(row.period_ends_at) if row.period_ends_at else None,
         "upgrade": [{"plan": each.plan_key, "limit": each.limit_units} for each in upgrades],
     }
+
+
+def refusal(denied: Denied) -> errors.UsageDenied:
+    """Return the refusal of a step: its caller's own record keeps the outcome.
+
+    :raises PaymentRequired: where a first payment is awaited.
+    """
+    described = describe(denied, request_id="")
+    return errors.DENIALS[denied.code](str(described["detail"]), facts=_facts(described))
+
+
+def _facts(described: dict[str, object]) -> dict[str, object]:
+    facts = described["facts"]
+    return dict(facts) if isinstance(facts, dict) else {}
 
 
 def recorded(entry: UsageEntry, *, replayed: bool) -> errors.UsageDenied:

@@ -1,19 +1,24 @@
 """Explain a decision: what is in force, what is counted, and the rule that decides."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from core import clock as clocks
 from core import errors as core_errors
 from core.clock import rfc3339
 from core.models import Customer
-from metering import decision, errors, selectors
-from metering.decision import Denied, Item
-from metering.models import Balance
-from metering.selectors import Standing
+from metering import decision, errors, grants, selectors
+from metering.decision import Denied
+from metering.models import Balance, Grant, Hold, UsageEntry
+from metering.selectors import Overview, Standing
+from metering.services import checking, drawing, past
+from metering.services.drawing import For, Wanted
 from subscriptions import selectors as subscription_selectors
+from subscriptions.effective import Effective
+from subscriptions.facts import FeatureFacts
 from subscriptions.models import Entitlement, Feature
-from subscriptions.selectors import EntitlementFacts, FeatureFacts
 
 RULES = {
     "": "used + held + units ≤ limit",
@@ -24,6 +29,7 @@ RULES = {
     errors.PastDueBlocked.code: "an unpaid subscription gives no access once its grace is over",
     errors.PaymentRequired.code: "an incomplete subscription gives no access before it is paid",
 }
+LIST_MAX = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,71 +42,120 @@ class Explanation:
     code: str
     rule: str
     standing: Standing
-    entitlement: EntitlementFacts | None
+    effective: Effective
+    grants: Sequence[Grant]
+    holds: Sequence[Hold]
     steps: tuple[str, ...]
 
 
-def explain(
-    *,
-    customer: Customer,
-    feature: FeatureFacts,
-    units: int,
-    at: datetime | None,
-    clock: clocks.Clock,
-) -> Explanation:
-    """Return the decision on the units and how it comes about, now or at a later instant.
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is to be explained: units of a feature for a customer, now or at an instant."""
+
+    customer: Customer
+    feature: FeatureFacts
+    units: int = 1
+    at: datetime | None = None
+    used_by: For = field(default_factory=For)
+
+
+def explain(question: Question, *, clock: clocks.Clock) -> Explanation:
+    """Return the decision on the units and how it comes about, at an instant or now.
 
     A later instant is explained by the facts of now: what is scheduled counts, and usage that
-    is not there yet does not.
+    is not there yet does not. An earlier one is replayed from the ledger, by the same pure
+    burn-down, within the usage period that runs now.
 
-    :raises Invalid: for an instant in the past.
+    :raises Invalid: for an instant before the running usage period, or a missing entity.
     """
+    customer, feature = question.customer, question.feature
     facts = subscription_selectors.get_customer_facts(customer=customer)
     now = clock.now()
-    if at is not None and at < now:
-        detail = "Only now and later instants are explained; leave `at` out for now."
-        raise core_errors.Invalid.at("/at", code="past", detail=detail)
-    instant = at or now
-    rows = Balance.objects.filter(customer=customer, feature_id=feature.id).open_after(now)
-    overview = selectors.overview_of(facts, rows=rows, at=instant)
-    standing = selectors.standing_of(overview, feature=feature)
-    group = standing.derived.in_force
-    granted = group.version.entitlements.get(feature.key) if group.version else None
-    code = _code(standing, feature=feature, granted=granted, units=units)
+    instant = question.at or now
+    rows = list(Balance.objects.filter(customer=customer).open_after(min(now, instant)))
+    shown = [row for row in rows if not row.scope]
+    if instant < now:
+        shown = [past.row_at(row, at=instant) for row in shown]
+    overview = selectors.overview_of(facts, rows=shown, at=instant)
+    is_metered = feature.type == Feature.Type.METERED
+    if is_metered:
+        standing, code = _decide(question, overview)
+    else:
+        standing, code = _switch(overview, feature)
     return Explanation(
         feature=feature,
-        units=units,
+        units=question.units,
         at=instant,
         code=code,
         rule=_rule(standing, code=code),
         standing=standing,
-        entitlement=granted,
-        steps=tuple(_steps(standing, units=units, code=code)),
+        effective=standing.derived.effective,
+        grants=_usable(customer, feature, at=instant),
+        holds=_live(customer, feature, at=instant),
+        steps=tuple(_steps(standing, units=question.units, code=code)),
     )
 
 
-def _code(
-    standing: Standing, *, feature: FeatureFacts, granted: EntitlementFacts | None, units: int
-) -> str:
-    if feature.type != Feature.Type.METERED:
-        group = standing.derived.in_force
-        if group.denial_code:
-            return group.denial_code
-        return "" if granted and granted.enabled else errors.FeatureNotInPlan.code
-    item = Item(feature_id=feature.id, feature_key=feature.key, units=units)
-    outcome = decision.decide([item], balances={feature.id: standing.as_balance()}, codes={})
-    return outcome.code if isinstance(outcome, Denied) else ""
+def explain_entry(*, customer: Customer, entry_id: UUID) -> UsageEntry:
+    """Return the line that records a decision: its answer stands in it, word for word.
+
+    :raises NotFound: for a line that is not this customer's.
+    """
+    entry = (
+        UsageEntry.objects.filter(pk=entry_id, customer=customer).select_related("feature").first()
+    )
+    if entry is None:
+        raise core_errors.NotFound("There is no such entry.")
+    return entry
+
+
+def _decide(question: Question, overview: Overview) -> tuple[Standing, str]:
+    by_key = drawing.get_metered_features(keys=[question.feature.key])
+    wanted = [Wanted(feature_key=question.feature.key, units=question.units)]
+    items = drawing.items_of(wanted, features=by_key, used_by=question.used_by)
+    features = {each.id: each for each in by_key.values()}
+    standings = checking.standings_of(overview=overview, items=items, features=features)
+    rows, codes = checking.decided_from(standings)
+    outcome = decision.decide(items, balances=rows, codes=codes)
+    if isinstance(outcome, Denied):
+        return standings[outcome.draw.place], outcome.code
+    return standings[items[0].draws[0].place], ""
+
+
+def _switch(overview: Overview, feature: FeatureFacts) -> tuple[Standing, str]:
+    standing = selectors.standing_of(overview, feature=feature)
+    group = standing.derived.in_force
+    if group.denial_code:
+        return standing, group.denial_code
+    is_granted = standing.derived.effective.is_granted
+    return standing, "" if is_granted else errors.FeatureNotInPlan.code
+
+
+def _usable(customer: Customer, feature: FeatureFacts, *, at: datetime) -> list[Grant]:
+    given = Grant.objects.filter(customer=customer, feature_id=feature.id).order_by("id")
+    return [each for each in given[:LIST_MAX] if grants.source_of(each).is_active(at)]
+
+
+def _live(customer: Customer, feature: FeatureFacts, *, at: datetime) -> list[Hold]:
+    live = Hold.objects.filter(
+        customer=customer, feature_id=feature.id, state=Hold.State.LIVE, created_at__lte=at
+    )
+    return [
+        each
+        for each in live.order_by("id")[:LIST_MAX]
+        if each.expires_at is None or at < each.expires_at
+    ]
 
 
 def _rule(standing: Standing, *, code: str) -> str:
-    derived = standing.derived
+    row = standing.balance
     if code == "" and standing.feature.type != Feature.Type.METERED:
         return "the plan in force grants the feature"
-    if code == "" and derived.limit_units is None:
+    if code == "" and standing.limit_units is None:
         return "the feature is unlimited"
-    if code == "" and derived.mode == Entitlement.Mode.SOFT:
+    if code == "" and row is not None and row.mode == Entitlement.Mode.SOFT:
         return "a soft limit allows and records overage"
-    if derived.mode == Entitlement.Mode.CAPPED:
+    if row is not None and row.mode == Entitlement.Mode.CAPPED:
         return RULES[code].replace("limit", "limit + overage cap")
     return RULES[code]
 
@@ -120,13 +175,20 @@ def _steps(standing: Standing, *, units: int, code: str) -> list[str]:
             f"The subscription to {group.version.plan_key} (version {group.version.number}) "
             f"is {group.status}."
         )
-    if derived.period is not None:
+    for share in derived.effective.shares:
+        amount = "unlimited" if share.units is None else f"{share.units} units"
+        if standing.feature.type == Feature.Type.METERED:
+            steps.append(
+                f"The {share.kind.replace('_', '-')} {share.key} grants {amount} of "
+                f"{standing.feature.key} ({derived.terms.mode})."
+            )
+    if derived.period is not None and standing.balance is not None:
         ends = rfc3339(derived.period.ends_at) if derived.period.ends_at else "never"
-        limit = "unlimited" if derived.limit_units is None else f"{derived.limit_units} units"
+        limit = "no limit" if standing.limit_units is None else f"a limit of {standing.limit_units}"
+        counted = f"{standing.used_units} units are used and {standing.held_units} held in it"
         steps += [
-            f"The plan grants {limit} of {standing.feature.key} ({derived.mode}).",
             f"The usage period began {rfc3339(derived.period.starts_at)} and ends {ends}.",
-            f"{standing.used_units} units are used and {standing.held_units} held in it.",
+            f"{counted}, under {limit}.",
         ]
     verdict = "allowed" if not code else f"denied: {code}"
     return [*steps, f"{units} units asked: {verdict}."]

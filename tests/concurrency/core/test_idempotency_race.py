@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 from django.db import connection
+from uuid_utils.compat import uuid7
 
 from core import clock, db, errors
 from core.models import IdempotencyRecord
@@ -114,7 +115,7 @@ class TestClaim:
 
         def insert_usage():
             copy = UsageEntry.objects.get(pk=entry.pk)
-            copy.pk, copy.key = factories.consumption.uuid7(), "twin"
+            copy.pk, copy.key = uuid7(), "twin"
             copy._state.adding = True
             ledger.append_step(entries=[copy])
 

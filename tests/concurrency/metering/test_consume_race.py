@@ -11,6 +11,7 @@ from core import clock, db
 from core import errors as core_errors
 from core.services.idempotency import KeyedRequest
 from metering import errors, locks
+from metering.decision import Place
 from metering.models import Balance, UsageEntry
 from metering.services import consumption
 from metering.services.consumption import Wanted
@@ -87,9 +88,8 @@ class TestControl:
 
         def keyless():
             with db.transaction():
-                rows = locks.lock_current_balances(
-                    customer_id=customer.pk, feature_ids=[Balance.objects.get().feature_id]
-                )
+                place = Place(Balance.objects.get().feature_id, "")
+                rows = locks.lock_current_balances(customer_id=customer.pk, places={place})
                 rows[0].used_units += 1
                 rows[0].save(update_fields=["used_units"])
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from uuid_utils.compat import uuid7
 
 from core import clock, db
 from core.models import Customer
@@ -44,7 +45,7 @@ class TestNoKeyLocks:
             with transaction.atomic():
                 list(Balance.objects.select_for_update(no_key=no_key).filter(pk=row.pk))
                 both_locked.wait()
-                entry.pk, entry.key = factories.consumption.uuid7(), "another"
+                entry.pk, entry.key = uuid7(), "another"
                 entry.save(force_insert=True)
                 waiting.wait(timeout=5)
             return "done"

@@ -1,0 +1,158 @@
+"""Put together what stands at one place: rows, grants, items and holds; pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from core.models import Customer
+from metering import burndown, grants
+from metering.burndown import Item, Source, State
+from metering.derivation import Derived
+from metering.models import AlertThreshold, Balance, Grant, Hold
+from subscriptions.facts import CustomerFacts, FeatureFacts
+from subscriptions.models import Entitlement
+
+ALLOWANCE: Final = "allowance"
+EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@dataclass(kw_only=True)
+class Position:
+    """All that stands at one place: its open rows, grants, and what may move by itself.
+
+    `items` are those whose overage stands or whose holds are due; `holds` are the live ones
+    that are due or provisional.
+    """
+
+    feature: FeatureFacts
+    scope: str = ""
+    rows: Sequence[Balance] = ()
+    grants: Sequence[Grant] = ()
+    items: Sequence[Item] = ()
+    holds: Sequence[Hold] = ()
+    thresholds: Sequence[AlertThreshold] = ()
+
+    @property
+    def current(self) -> Balance | None:
+        """Return the row that decides."""
+        return next((row for row in self.rows if row.is_current), None)
+
+    def row_from(self, starts_at: datetime) -> Balance | None:
+        """Return the row of a period, of its newest generation."""
+        own = [row for row in self.rows if row.period_starts_at == starts_at]
+        return max(own, key=lambda row: row.generation, default=None)
+
+
+@dataclass(kw_only=True)
+class Carried:
+    """A place at an instant: what is derived, its row, and all that moved on the way.
+
+    `row` may be a new one, `left` are the rows that lost the mark. `state` is None where the
+    allowance alone covers. `rolled_units` were carried over into the row's period.
+    """
+
+    derived: Derived
+    row: Balance | None
+    state: State | None = None
+    left: list[Balance] = field(default_factory=list)
+    expired: list[Hold] = field(default_factory=list)
+    opened: list[Hold] = field(default_factory=list)
+    rolled_units: int = 0
+
+
+def new_row(position: Position, derived: Derived, *, customer: Customer) -> Balance:
+    """Return an unstored row of the derived period, current and without any use."""
+    if derived.period is None:
+        raise AssertionError
+    return Balance(
+        customer=customer,
+        feature_id=position.feature.id,
+        scope=position.scope,
+        period_starts_at=derived.period.starts_at,
+        period_ends_at=derived.period.ends_at,
+        epoch=max((row.epoch for row in position.rows), default=0) + 1,
+        allowance_units=derived.allowance_units,
+        limit_units=derived.allowance_units,
+    )
+
+
+def other_row(
+    found: Balance | None,
+    *,
+    derived: Derived,
+    given: Iterable[Grant],
+    facts: CustomerFacts,
+    feature: FeatureFacts,
+    scope: str,
+    at: datetime,
+) -> Balance:
+    """Return the row of another period than the current one: it counts, and decides nothing.
+
+    One of a period to come has what the entitlement is at that instant, and what is left of the
+    grants that are active then, without rollover.
+    """
+    row = found
+    if row is None:
+        position = Position(feature=feature, scope=scope)
+        row = new_row(position, derived, customer=facts.customer)
+        row.epoch, row.is_current = 0, False
+    if derived.allowance_units is None:
+        row.limit_units = None
+    else:
+        active = [each for each in given if grants.source_of(each).is_active(at)]
+        left = sum(each.remaining_units for each in active)
+        row.limit_units = derived.allowance_units + left
+    row.denial_code = derived.denial_code
+    row.mode, row.overage_cap_units = derived.terms.mode, derived.terms.overage_cap_units
+    row.ceiling_units = ceiling_of(row)
+    return row
+
+
+def allowance_of(row: Balance, derived: Derived) -> int | None:
+    """Return what the allowance grants in the row's period; None where it is unlimited."""
+    if derived.allowance_units is None:
+        return None
+    return max(derived.allowance_units - row.withheld_units, 0)
+
+
+def ceiling_of(row: Balance) -> int | None:
+    """Return what used + held may never exceed, given what is counted already."""
+    if row.limit_units is None or row.mode == Entitlement.Mode.SOFT:
+        return None
+    bound = row.limit_units + (row.overage_cap_units or 0) - row.carried_units
+    return max(bound, row.used_units + row.held_units)
+
+
+def state_of(
+    row: Balance, *, given: Iterable[Grant], items: Iterable[Item], since: datetime
+) -> State:
+    """Return the engine's state of a limited row, whose sources have begun by the instant."""
+    left = row.allowance_left_units
+    if left is None:
+        left = max((row.limit_units or 0) - row.counted_units, 0)
+    allowance = Source(
+        id=ALLOWANCE,
+        amount=row.allowance_units or 0,
+        priority=row.priority,
+        effective_at=EARLIEST,
+        created_at=EARLIEST,
+        refills=True,
+        balance=left,
+        epoch=row.epoch,
+    )
+    begun = [each for each in given if each.effective_at <= since]
+    return State(
+        sources={ALLOWANCE: allowance} | {str(each.pk): grants.source_of(each) for each in begun},
+        items={each.id: each for each in items},
+        period_ends_at=row.period_ends_at,
+    )
+
+
+def give_back(state: State | None, *, hold: Hold, at: datetime) -> None:
+    """Return the units of a hold to where they came from, as far as that stands."""
+    item = state.items.get(str(hold.entry_id)) if state is not None else None
+    if state is not None and item is not None:
+        standing = item.overage + item.forgiven + sum(burn.units for burn in item.burns)
+        units = min(hold.units, standing)
+        burndown.give_back(state, item_id=item.id, at=at, units=units)

@@ -1,0 +1,23 @@
+"""Read balances, the ledger and where units come from; nothing here writes or locks."""
+
+from metering.selectors.ledger import list_entries
+from metering.selectors.overview import (
+    Overview,
+    Standing,
+    get_overview,
+    governing_of,
+    overview_of,
+    standing_of,
+    would_be,
+)
+
+__all__ = [
+    "Overview",
+    "Standing",
+    "get_overview",
+    "governing_of",
+    "list_entries",
+    "overview_of",
+    "standing_of",
+    "would_be",
+]

@@ -1,0 +1,188 @@
+"""Give a customer units beside his allowance, and take back what is left of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import F
+
+from core import clock as clocks
+from core import db, errors, events
+from core.models import Customer
+from core.services import idempotency
+from core.services.idempotency import KeyedRequest, Recorded
+from metering.decision import Place
+from metering.models import Grant
+from metering.services import balances, drawing, opening
+from subscriptions import selectors as subscription_selectors
+from subscriptions.facts import FeatureFacts
+from subscriptions.models import PRIORITY_DEFAULT
+from subscriptions.services.lifecycle import Actor
+
+CREATED, VOIDED = "grant.created", "grant.voided"
+Render = Callable[[Grant], Mapping[str, object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is granted: 1 … 10^12 units on `[effective_at, expires_at)`, from now on by default.
+
+    What is left at a reset is kept within the rollover; `rollover_max_units` None keeps all.
+    A recurrence fills the grant up again, counted from `effective_at`.
+    """
+
+    feature_key: str
+    units: int
+    priority: int = PRIORITY_DEFAULT
+    category: str = Grant.Category.PAID
+    effective_at: datetime | None = None
+    expires_at: datetime | None = None
+    rollover_min_units: int = 0
+    rollover_max_units: int | None = None
+    recurrence_interval: str = ""
+    recurrence_count: int = 1
+    reason: str = ""
+
+
+def create(
+    *,
+    customer_id: UUID,
+    order: Order,
+    actor: Actor,
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
+) -> Recorded:
+    """Give the units, once under the key; on return the customer's balance has them.
+
+    Overage that stands is covered by them first.
+
+    :raises NotFound: where there is no such customer.
+    :raises FeatureUnknown, FeatureNotMetered: for a key that names no metered feature.
+    :raises Invalid: for an expiry that has passed or lies before the effect, a rollover that
+        contradicts itself, or a feature whose units are allocated.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+    feature = drawing.get_metered_features(keys=[order.feature_key])[order.feature_key]
+
+    @db.operation
+    def run() -> Recorded:
+        with db.transaction():
+            customer, at = _open_step(customer_id, feature, clock)
+            _refuse_contradiction(order, feature, at=at)
+            grant = _make(customer, feature, order, actor, at=at)
+            balances.rederive(customer=customer, at=at, place=Place(feature.id, ""))
+            _publish(grant, event_type=CREATED, at=at)
+            body = render(Grant.objects.get(pk=grant.pk))
+            return idempotency.claim_step(
+                customer_id=customer_id, keyed=keyed, status=201, body=body, at=at
+            )
+
+    return idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
+
+
+def void(
+    *,
+    customer_id: UUID,
+    grant_id: UUID,
+    actor: Actor,
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
+) -> Recorded:
+    """End a grant now: what it gave stays used, what is left of it is gone. Once is for ever.
+
+    :raises NotFound: for a grant that is not this customer's.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+    found = Grant.objects.filter(pk=grant_id, customer_id=customer_id).first()
+    if found is None:
+        raise errors.NotFound("There is no such grant.")
+    feature = subscription_selectors.features_by_id(ids=[found.feature_id])[found.feature_id]
+
+    @db.operation
+    def run() -> Recorded:
+        with db.transaction():
+            customer, at = _open_step(customer_id, feature, clock)
+            ended = Grant.objects.filter(pk=grant_id, voided_at__isnull=True)
+            if ended.update(voided_at=at, actor=actor.name):
+                balances.rederive(customer=customer, at=at, place=Place(feature.id, ""))
+                _publish(found, event_type=VOIDED, at=at)
+            body = render(Grant.objects.get(pk=grant_id))
+            return idempotency.claim_step(
+                customer_id=customer_id, keyed=keyed, status=200, body=body, at=at
+            )
+
+    return idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
+
+
+def _open_step(
+    customer_id: UUID, feature: FeatureFacts, clock: clocks.Clock
+) -> tuple[Customer, datetime]:
+    """Lock the customer and all that the feature counts, and carry it to now."""
+    customer = opening.lock_customer_step(customer_id=customer_id)
+    books = opening.open_slow_step(
+        customer=customer,
+        places=[Place(feature.id, "")],
+        features={feature.id: feature},
+        clock=clock,
+    )
+    books.write_step()
+    return customer, books.at
+
+
+def _refuse_contradiction(order: Order, feature: FeatureFacts, *, at: datetime) -> None:
+    if feature.is_allocated:
+        detail = f"{feature.key} is allocated; add to it by plan, add-on or override."
+        raise errors.Invalid.at("/feature", code="allocated", detail=detail)
+    if order.expires_at is not None and order.expires_at <= (order.effective_at or at):
+        detail = "The grant would expire before it takes effect."
+        raise errors.Invalid.at("/expires_at", code="not_after_effect", detail=detail)
+    if order.expires_at is not None and order.expires_at <= at:
+        raise errors.Invalid.at("/expires_at", code="past", detail="The expiry has passed.")
+    most = order.rollover_max_units
+    if most is not None and order.rollover_min_units > most:
+        detail = "rollover_min exceeds rollover_max."
+        raise errors.Invalid.at("/rollover_min", code="exceeds_rollover_max", detail=detail)
+
+
+def _make(
+    customer: Customer, feature: FeatureFacts, order: Order, actor: Actor, *, at: datetime
+) -> Grant:
+    effective_at = order.effective_at or at
+    return Grant.objects.create(
+        customer=customer,
+        feature_id=feature.id,
+        units=order.units,
+        remaining_units=order.units,
+        priority=order.priority,
+        category=order.category,
+        effective_at=effective_at,
+        expires_at=order.expires_at,
+        rollover_min_units=order.rollover_min_units,
+        rollover_max_units=order.rollover_max_units,
+        recurrence_interval=order.recurrence_interval,
+        recurrence_count=order.recurrence_count,
+        recurrence_anchor_at=effective_at if order.recurrence_interval else None,
+        reason=order.reason,
+        actor=actor.name,
+        created_at=at,
+    )
+
+
+def _publish(grant: Grant, *, event_type: str, at: datetime) -> None:
+    Customer.objects.filter(pk=grant.customer_id).update(revision=F("revision") + 1)
+    payload: dict[str, object] = {
+        "grant": str(grant.pk),
+        "feature": grant.feature.key,
+        "units": grant.units,
+    }
+    events.publish(
+        events.Event(
+            event_type=event_type,
+            customer_id=grant.customer_id,
+            occurred_at=at,
+            payload=payload,
+        )
+    )

@@ -1,0 +1,130 @@
+"""Hold units for an owner, such as a booking, inside his own transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from core import clock as clocks
+from core import db
+from core import errors as core_errors
+from core.models import Customer
+from metering import decision
+from metering.decision import Denied, Item, Place
+from metering.models import Balance, Hold
+from metering.services import consumption, denials, drawing, endings, holds, ledger, opening
+from metering.services.books import Books
+from metering.services.drawing import For, Wanted
+from metering.services.entries import Heading
+
+lock_customer_step = opening.lock_customer_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How an owned hold ends: with so many units of its item captured; 0 releases it."""
+
+    hold_id: UUID
+    captured_units: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchanged:
+    """The instant of the exchange, and the new hold; None where none was wanted."""
+
+    at: datetime
+    hold_id: UUID | None
+
+
+def exchange_step(
+    *,
+    customer: Customer,
+    owner: str,
+    ends: Sequence[End] = (),
+    wanted: Sequence[Wanted] = (),
+    usage_at: datetime | None = None,
+    used_by: For | None = None,
+    clock: clocks.Clock,
+) -> Exchanged:
+    """End owned holds and make a new one, all or nothing; return the instant.
+
+    The caller owns the transaction and took `lock_customer_step` as its first lock, then his
+    own; this locks balances, grants and holds, and reads the clock. It is called once, and its
+    instant is the operation's. The new hold has no expiry: it ends by its owner alone. It is
+    decided in the period of `usage_at`, as the entitlement stands for that instant.
+
+    :raises UsageDenied, PaymentRequired: where the units are not there; nothing is recorded.
+    :raises FeatureUnknown, FeatureNotMetered, Invalid: as consuming does.
+    :raises NotFound: for a hold that is not this owner's, or has ended.
+    """
+    db.transaction_required()
+    by_key = drawing.get_metered_features(keys=[each.feature_key for each in wanted])
+    items = drawing.items_of(wanted, features=by_key, used_by=used_by or For())
+    ending = [
+        hold
+        for end in ends
+        for hold in endings.find_holds(customer_id=customer.pk, operation_id=end.hold_id)
+    ]
+    features = dict(consumption.by_id(by_key)) | dict(endings.features_of(ending))
+    places = drawing.places_of(items) | {Place(hold.feature_id, hold.scope) for hold in ending}
+    books = opening.open_slow_step(customer=customer, places=places, features=features, clock=clock)
+    for end in ends:
+        _end(books, end, owner=owner)
+    hold_id = _hold(books, items, features, owner=owner, usage_at=usage_at) if items else None
+    books.write_step()
+    return Exchanged(at=books.at, hold_id=hold_id)
+
+
+def _end(books: Books, end: End, *, owner: str) -> None:
+    locked = endings.lock_holds_step(books, operation_ids=[end.hold_id])
+    live = [hold for hold in locked if hold.state == Hold.State.LIVE and hold.owner == owner]
+    if not live:
+        raise core_errors.NotFound("The owner has no such live hold.")
+    heading = Heading(customer_id=books.customer_id, at=books.at)
+    if end.captured_units:
+        lines = endings.capture_lines(
+            books=books, holds=live, heading=heading, units=end.captured_units, may_exceed=True
+        )
+    else:
+        lines = endings.release_lines(books=books, holds=live, heading=heading)
+    ledger.append_step(entries=lines)
+
+
+def _hold(
+    books: Books,
+    items: Sequence[Item],
+    features: opening.Features,
+    *,
+    owner: str,
+    usage_at: datetime | None,
+) -> UUID:
+    rows = _rows_at(books, items, features, at=usage_at or books.at)
+    outcome = decision.decide(items, balances=rows, codes=books.codes)
+    if isinstance(outcome, Denied):
+        raise denials.refusal(outcome)
+    heading = Heading(customer_id=books.customer_id, at=books.at)
+    lines, made = holds.held_lines(
+        books=books,
+        items=items,
+        heading=heading,
+        until=None,
+        owner=owner,
+        rows=rows,
+        usage_at=usage_at,
+    )
+    Hold.objects.bulk_create(made)
+    ledger.append_step(entries=lines)
+    return heading.operation_id
+
+
+def _rows_at(
+    books: Books, items: Sequence[Item], features: opening.Features, *, at: datetime
+) -> dict[Place, Balance]:
+    found = {}
+    for place in sorted(drawing.places_of(items)):
+        row = opening.row_at_step(
+            books, feature=features[place.feature_id], at=at, scope=place.scope
+        )
+        if row is not None:
+            found[place] = row
+    return found

@@ -1,0 +1,114 @@
+"""Count usage after the fact: it happened, so it is never refused, but may be overage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from core import clock as clocks
+from core import db
+from core.models import Customer
+from metering import errors
+from metering.decision import Denied, Draw, Item, Place
+from metering.models import Balance, UsageEntry
+from metering.services import consumption, ledger, opening
+from metering.services.books import Books
+from metering.services.consumption import Consumed, Request
+from metering.services.entries import Heading, Lines, show
+from subscriptions.facts import FeatureFacts
+
+
+@db.operation
+def record(request: Request, *, clock: clocks.Clock) -> Consumed:
+    """Count units that were used already, exactly once under the request's key.
+
+    They burn what is there; the rest is overage, whatever the mode, and raises the ceiling. It
+    is refused only where there is nothing to count on: no plan with the feature.
+
+    :raises UsageDenied: where the customer has nothing of the feature; recorded under the key.
+    :raises FeatureUnknown, FeatureNotMetered, Invalid, IdempotencyKeyReused,
+        IdempotencyInProgress: as consuming does.
+    """
+
+    def act(books: Books, items: Sequence[Item]) -> list[UsageEntry]:
+        heading = Heading(
+            customer_id=books.customer_id,
+            at=books.at,
+            keyed=request.keyed,
+            metadata=request.metadata,
+        )
+        missing = first_without_row(books=books, items=items)
+        if missing is not None:
+            lines = consumption.denied_lines(
+                heading=heading, denied=missing, request_id=request.request_id
+            )
+        else:
+            lines = consumption.counted_lines(
+                books=books, items=items, heading=heading, kind=UsageEntry.Kind.RECORD
+            )
+            for draw in (draw for item in items for draw in item.draws):
+                books.raise_ceiling(books.current[draw.place])
+        books.write_step()
+        ledger.append_step(entries=lines)
+        return lines
+
+    return consumption.run(request, act=act, clock=clock)
+
+
+def first_without_row(*, books: Books, items: Sequence[Item]) -> Denied | None:
+    """Return the first item that no balance can count; None where all can be."""
+    for item in items:
+        for draw in item.draws:
+            if draw.place not in books.current:
+                code = books.codes.get(draw.place) or errors.FeatureNotInPlan.code
+                return Denied(item=item, draw=draw, code=code, balance=None)
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fed:
+    """Units that a meter counted for a period: `usage_at` is any instant in it."""
+
+    usage_at: datetime
+    units: int
+
+
+def feed_step(
+    *, customer: Customer, feature: FeatureFacts, fed: Sequence[Fed], clock: clocks.Clock
+) -> datetime:
+    """Count what a meter counted, each in the period of its own time; return the instant.
+
+    The caller owns the transaction and holds the locks of the customer and his subscriptions
+    (`opening.lock_customer_step`). What belongs to a closed period is reported there and burns
+    now; a period without a row is opened closed, so that nothing is re-dated. Never refuses.
+    """
+    db.transaction_required()
+    place = Place(feature.id, "")
+    books = opening.open_slow_step(
+        customer=customer,
+        places=[place],
+        features={feature.id: feature},
+        clock=clock,
+        after=min(each.usage_at for each in fed),
+    )
+    lines = Lines(heading=Heading(customer_id=customer.pk, at=books.at))
+    for each in fed:
+        row = opening.row_at_step(books, feature=feature, at=each.usage_at)
+        current = books.current.get(place)
+        if row is None:
+            continue
+        draw = Draw(place=place, feature_key=feature.key, units=each.units)
+        line = lines.add(kind=UsageEntry.Kind.RECORD, draw=draw, balance=row)
+        count_fed(books=books, row=row, current=current, line=line)
+        show(line, balance=row)
+    books.write_step()
+    if lines.items:
+        ledger.append_step(entries=lines.all())
+    return books.at
+
+
+def count_fed(*, books: Books, row: Balance, current: Balance | None, line: UsageEntry) -> None:
+    """Count a line on its row; what an earlier period used burns on the current one."""
+    books.count(row, entry_id=line.pk, used=line.units)
+    books.raise_ceiling(row)
+    if current is not None and row is not current and row.period_starts_at < books.at:
+        books.carry(current, entry_id=line.pk, units=line.units)
