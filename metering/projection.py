@@ -129,14 +129,13 @@ class _Walk:
         """Tell whether more than the allowance takes part, now or since the last settling."""
         if derived.allowance_units is None:
             return False
-        row, terms = self.position.current, derived.terms
+        row = self.position.current
         if self.grants or (row is not None and not row.is_plain):
             return True
-        rolls = terms.rollover_max_units != 0 or terms.preserves_overage
-        ended = row is not None and derived.period != periods.Period(
+        is_over = row is None or derived.period != periods.Period(
             starts_at=row.period_starts_at, ends_at=row.period_ends_at
         )
-        return ended and rolls
+        return is_over and _rolls(derived)
 
     def carried(self, derived: Derived, *, row: Balance | None) -> Carried:
         before = self.before
@@ -166,26 +165,34 @@ class _Walk:
 
     def through(self, *, until: datetime) -> None:
         """Walk the engine over the boundaries after the row's last settling."""
-        first = self.row is None
         if self.row is None:
-            derived = self.derive(until)
-            self.row = rows.new_row(self.position, derived, customer=self.facts.customer)
-            self.state = self._state(self.row, derived, since=until)
-            burndown.cover(self.state, at=until)
+            boundary = self._begin(until=until)
         else:
             since = max(self.row.decided_at, self.row.period_starts_at)
             settled = self.derive(since)
             self.state = self._state(self.row, settled, since=since)
             self._preserves = settled.terms.preserves_overage
-        boundary = None if first else self.row.valid_until
+            boundary = self.row.valid_until
         while boundary is not None and boundary <= until:
             self.expire(until=boundary)
             derived = self.derive(boundary)
             self._step(derived, at=boundary)
             boundary = self._next(derived, at=boundary, until=until)
         self.expire(until=until)
-        if not first:
-            self._step(self.derive(until), at=until)
+        self._step(self.derive(until), at=until)
+
+    def _begin(self, *, until: datetime) -> datetime | None:
+        """Open the first row ever; what rolls over has done so since the plan was taken."""
+        derived = self.derive(until)
+        subscription = derived.in_force.subscription
+        taken_at = subscription.start_at if subscription else self.facts.customer.created_at
+        started = self.derive(taken_at)
+        if taken_at >= until or started.period is None or not _rolls(derived):
+            taken_at, started = until, derived
+        self.row = rows.new_row(self.position, started, customer=self.facts.customer)
+        self.state = self._state(self.row, started, since=taken_at)
+        self._preserves = started.terms.preserves_overage
+        return self._next(started, at=taken_at, until=until)
 
     def _next(self, derived: Derived, *, at: datetime, until: datetime) -> datetime | None:
         """Return the next boundary; resets that no longer change anything are passed at once."""
@@ -275,6 +282,10 @@ class _Walk:
             return False
         alone = all(grants.is_over(each, at=at) for each in self.grants)
         return alone and not self.row.counted_units and not self.state.overage
+
+
+def _rolls(derived: Derived) -> bool:
+    return derived.terms.rollover_max_units != 0 or derived.terms.preserves_overage
 
 
 def _set_terms(allowance: Source, derived: Derived) -> None:

@@ -146,13 +146,13 @@ class ExplainDecision(Inspection[Customer]):
 
     def consequence(self, asked: Asked[Customer]) -> Consequence:
         """Explain the decision by the code that decides; it counts nothing."""
-        explained = explaining.explain(
+        question = explaining.Question(
             customer=asked.row,
             feature=subscription_selectors.get_feature(key=asked.values["feature"]),
             units=asked.values["units"],
             at=asked.values["at"],
-            clock=asked.clock,
         )
+        explained = explaining.explain(question, clock=asked.clock)
         verdict = f"No: {explained.code}." if explained.code else "Yes."
         return Consequence(
             sentences=(verdict, f"The rule that decides: {explained.rule}.", *explained.steps)
@@ -255,11 +255,11 @@ class CustomerAdmin(base.ReadOnlyAdmin[Customer]):
                 key,
                 f"{standing.used_units:,}",
                 f"{standing.held_units:,}",
-                limit_text(standing.derived.limit_units),
+                limit_text(standing.limit_units),
                 limit_text(standing.remaining_units),
                 percent_text(
                     counted_units=standing.used_units + standing.held_units,
-                    limit_units=standing.derived.limit_units,
+                    limit_units=standing.limit_units,
                 ),
                 instant(standing.resets_at),
             )

@@ -214,9 +214,8 @@ class Books:
             for row in self.rows.values()
             if row.holds_due_at is not None and row.holds_due_at <= self.at
         ]
-        for row in due:
-            self._account(row)
         if due:
+            self.open_accounts_step()
             holds = locks.lock_due_holds(balance_ids=[row.pk for row in due], at=self.at)
             for hold in sorted(holds, key=lambda each: (each.expires_at or self.at, each.pk)):
                 self.take_off(
@@ -228,6 +227,11 @@ class Books:
                 )
             mark_expired_step(holds)
             self._due |= {row.pk for row in due}
+
+    def open_accounts_step(self) -> None:
+        """Lock the grants of every current row that draws on them, before holds are locked."""
+        for row in self.current.values():
+            self._account(row)
 
     def adopt_step(self, carried: Carried, *, stored: Snapshot) -> None:
         """Take over what a place came to under the customer's lock, and store a new row."""
