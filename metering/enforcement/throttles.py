@@ -72,11 +72,8 @@ def _customer(request: Request, identity: Identity) -> Customer | None:
 
 
 def _requests_a_minute(customer: Customer, feature_key: str) -> int | None:
-    overview = selectors.get_entitlements(customer=customer, clock=clock.process_clock())
-    values = [
-        group.version.entitlements[feature_key].value
-        for group in overview.groups.values()
-        if group.version is not None and feature_key in group.version.entitlements
-    ]
-    numbers = [each for each in values if isinstance(each, int) and each > 0]
-    return max(numbers, default=None)
+    overview = selectors.get_overview(customer=customer, clock=clock.process_clock())
+    has = overview.others.get(feature_key)
+    if has is None or not isinstance(has.value, int):
+        return None
+    return has.value if has.value > 0 else None

@@ -156,6 +156,7 @@ def get_overview(*, customer: Customer, clock: clocks.Clock) -> Overview:
 
     Takes four statements where every balance is valid, else a constant number more.
     """
+    clock = clocks.customer_clock(customer, clock=clock)
     facts = subscription_selectors.get_customer_facts(customer=customer)
     rows = list(Balance.objects.filter(customer=customer, scope="").open_after(clock.now()))
     return overview_of(facts, rows=rows, at=clock.now())

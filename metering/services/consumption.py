@@ -16,6 +16,7 @@ from metering.services.books import Books
 from metering.services.drawing import For, Wanted
 from metering.services.entries import Heading, Lines
 from metering.services.opening import Features
+from subscriptions import switches
 from subscriptions.facts import FeatureFacts
 
 __all__ = ["Consumed", "For", "Request", "Wanted", "consume"]
@@ -101,7 +102,13 @@ def count_step(*, books: Books, items: Sequence[Item], request: Request) -> list
         metadata=request.metadata,
     )
     outcome = decision.decide(items, balances=books.current, codes=books.codes)
-    if isinstance(outcome, Denied):
+    if isinstance(outcome, Denied) and _is_open_to_all(books, items):
+        lines = counted_lines(
+            books=books, items=items, heading=heading, kind=UsageEntry.Kind.CONSUME
+        )
+        for draw in (draw for item in items for draw in item.draws):
+            books.raise_ceiling(books.current[draw.place])
+    elif isinstance(outcome, Denied):
         lines = denied_lines(heading=heading, denied=outcome, request_id=request.request_id)
     else:
         lines = counted_lines(
@@ -110,6 +117,14 @@ def count_step(*, books: Books, items: Sequence[Item], request: Request) -> list
     books.write_step()
     ledger.append_step(entries=lines)
     return lines
+
+
+def _is_open_to_all(books: Books, items: Sequence[Item]) -> bool:
+    """Tell whether an operator lets everybody use these features, over any limit."""
+    draws = [draw for item in items for draw in item.draws]
+    return all(switches.is_open_to_all(item.feature_id) for item in items) and all(
+        draw.place in books.current for draw in draws
+    )
 
 
 def counted_lines(

@@ -127,6 +127,7 @@ def open_slow_step(
     every place that has a current row; `after` widens the lock to periods that ended since.
     """
     ids = list(features)
+    clock = clocks.customer_clock(customer, clock=clock)
     now = clock.now()
     rows = locks.lock_open_balances(
         customer_id=customer.pk, feature_ids=ids, after=min(now, after or now)

@@ -99,7 +99,7 @@ def standing(customer, at):
     overview = metering_selectors.get_overview(
         customer=customer, clock=factories.standing(at)
     ).standings["api_calls"]
-    return overview.derived.limit_units, overview.used_units, overview.remaining_units
+    return overview.limit_units, overview.used_units, overview.remaining_units
 
 
 def everything() -> tuple:

@@ -50,7 +50,7 @@ def standing(customer, at):
     shown = metering_selectors.get_overview(
         customer=Customer.objects.get(pk=customer.pk), clock=factories.standing(at)
     ).standings["api_calls"]
-    return shown.derived.limit_units, shown.used_units, shown.remaining_units
+    return shown.limit_units, shown.used_units, shown.remaining_units
 
 
 def everything() -> tuple:
