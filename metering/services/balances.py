@@ -74,7 +74,7 @@ def _follow_policy(
     if feature.is_allocated and row.limit_units is not None:
         _refuse_fewer(row, former, feature)
     elif policy in {RESET, CARRY}:
-        _open_generation(books, row, carries=policy == CARRY)
+        _open_generation(books, row, left=_left(former) if policy == CARRY else 0)
     elif policy == PRORATE:
         _prorate(books, row, former)
 
@@ -101,21 +101,29 @@ def _prorate(books: Books, row: Balance, former: Balance) -> None:
     books.withhold(row, units=row.allowance_units - due)
 
 
-def _open_generation(books: Books, row: Balance, *, carries: bool) -> None:
-    """Start the period's count anew on a row of its own; open holds move there."""
+def _left(row: Balance) -> int:
+    """Return what is left of a row's allowance."""
+    if row.allowance_left_units is not None:
+        return row.allowance_left_units
+    return max((row.limit_units or 0) - row.counted_units, 0)
+
+
+def _open_generation(books: Books, row: Balance, *, left: int) -> None:
+    """Start the period's count anew on a row of its own, with what is left of the old one;
+    open holds move there.
+    """
     fresh = copy(row)
     fresh.pk, fresh.generation, fresh.epoch = None, row.generation + 1, row.epoch + 1
     fresh.used_units = fresh.carried_units = fresh.withheld_units = 0
-    left = max((row.limit_units or 0) - row.counted_units, 0)
     holds = list(Hold.objects.filter(balance=row, state=Hold.State.LIVE).order_by("id"))
     state = books.state_of(row)
     if state is not None:
         for hold in holds:
             position.give_back(state, hold=hold, at=books.at)
         allowance = state.sources[ALLOWANCE]
-        left = int(allowance.balance)
+        allowance.balance = left
         kept = (allowance.rollover_min, allowance.rollover_max)
-        allowance.rollover_min, allowance.rollover_max = 0, None if carries else 0
+        allowance.rollover_min, allowance.rollover_max = 0, None
         burndown.reset(
             state, at=books.at, period_ends_at=row.period_ends_at, preserve_overage=False
         )
@@ -124,5 +132,5 @@ def _open_generation(books: Books, row: Balance, *, carries: bool) -> None:
             burndown.use(state, item_id=str(hold.entry_id), at=books.at, units=hold.units)
         fresh.epoch = allowance.epoch
     elif row.limit_units is not None:
-        fresh.limit_units = (row.allowance_units or 0) + (left if carries else 0)
+        fresh.limit_units = (row.allowance_units or 0) + left
     books.replace_step(row, fresh, holds=holds)

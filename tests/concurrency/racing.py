@@ -26,6 +26,18 @@ def in_threads(actions: Sequence[Callable[[], R]]) -> list[R]:
         return [future.result() for future in [pool.submit(run, each) for each in actions]]
 
 
+def closing(action: Callable[[], R]) -> Callable[[], R]:
+    """Return the action, for a thread of its own: its connections are closed at the end."""
+
+    def run() -> R:
+        try:
+            return action()
+        finally:
+            connections.close_all()
+
+    return run
+
+
 def in_processes(action: Callable[[int], R], *, count: int) -> list[R]:
     """Return what each forked process returns, all started together."""
     connections.close_all()
