@@ -145,6 +145,13 @@ class TestUse:
         assert [(burn.source_id, burn.units) for burn in item.burns] == [("A", 30), ("B", 20)]
         assert facts(state, JANUARY + DAY) == ({"A": 0, "B": 0}, 10, 50)
 
+    def test_goes_on_with_the_source_after_an_exhausted_one(self):
+        state = state_of(*(source(name, 30, priority=n) for n, name in enumerate("ABCD")))
+        burndown.use(state, item_id="u", at=JANUARY, units=30)
+        burndown.use(state, item_id="v", at=JANUARY, units=10)
+        assert left(state) == {"A": 0, "B": 20, "C": 30, "D": 30}
+        assert [key[-1] for key in state.ready] == ["B", "C", "D"]
+
     def test_passes_by_what_has_ended(self):
         state = state_of(source("A", expires_at=JANUARY + DAY), source("B", priority=2))
         burndown.use(state, item_id="u", at=JANUARY + DAY, units=40)
@@ -240,6 +247,16 @@ class TestGiveBack:
         burndown.give_back(state, item_id="u", at=FEBRUARY, units=80)
         assert facts(state, FEBRUARY) == ({"A": 100}, 0, 0)
 
+    def test_takes_what_stands_as_overage_before_what_was_forgiven(self):
+        state = state_of(source("A", 100))
+        item = burndown.use(state, item_id="u", at=JANUARY, units=130)
+        burndown.reset(state, at=FEBRUARY, period_ends_at=MARCH, preserve_overage=False)
+        burndown.set_amount(state, source_id="A", at=FEBRUARY, amount=80)
+        assert (item.overage, item.forgiven) == (20, 30)
+        burndown.give_back(state, item_id="u", at=FEBRUARY, units=25)
+        assert (item.overage, item.forgiven) == (0, 25)
+        assert facts(state, FEBRUARY) == ({"A": 0}, 0, 0)
+
     def test_is_refused_beyond_what_stands_and_changes_nothing(self):
         state = state_of(source("A", 10))
         burndown.use(state, item_id="u", at=JANUARY, units=12)
@@ -292,12 +309,14 @@ class TestSetAmount:
 
     def test_owes_by_itself_what_nobody_burnt(self):
         state = state_of(source("A", rollover_max=10))
+        used = burndown.use(state, item_id="u", at=JANUARY, units=60)
         burndown.reset(state, at=FEBRUARY, period_ends_at=MARCH, preserve_overage=False)
         burndown.set_amount(state, source_id="A", at=FEBRUARY, amount=50)
         assert facts(state, FEBRUARY) == ({"A": 0}, 40, 0)
+        assert used.overage == 0
         burndown.set_amount(state, source_id="A", at=FEBRUARY, amount=40)
         assert facts(state, FEBRUARY) == ({"A": 0}, 50, 0)
-        assert [item.overage for item in state.items.values()] == [50]
+        assert [item.overage for item in state.items.values()] == [0, 50]
 
 
 class TestRecur:
@@ -307,6 +326,7 @@ class TestRecur:
         burndown.recur(state, source_id="A", at=JANUARY + DAY)
         burndown.cover(state, at=JANUARY + DAY)
         assert facts(state, JANUARY + DAY) == ({"A": 70}, 0, 130)
+        assert state.sources["A"].epoch == 1
 
     def test_of_an_ended_source_changes_nothing(self):
         state = state_of(source("A", voided_at=JANUARY + DAY))
@@ -373,4 +393,7 @@ class TestPartOfTheItems:
         state = State(sources={"A": source("A", 30)}, items=items)
         burndown.set_amount(state, source_id="A", at=JANUARY, amount=15)
         assert [items[str(number)].overage for number in range(4)] == [0, 10, 5, 0]
-        assert state.burn_count == 12
+        state.sources["A"].balance = 5
+        state.line_up()
+        burndown.use(state, item_id="new", at=JANUARY, units=1)
+        assert state.items["new"].burns[0].order == 13
