@@ -13,7 +13,7 @@ from metering import errors
 from subscriptions import effective, status
 from subscriptions.effective import Effective, Terms
 from subscriptions.facts import CustomerFacts, FeatureFacts, VersionFacts
-from subscriptions.models import Subscription
+from subscriptions.models import Price, Subscription
 
 DENIAL_BY_STATUS = {
     Subscription.Status.PAUSED: errors.SubscriptionPaused.code,
@@ -35,6 +35,7 @@ class InForce:
     plan_group_id: int | None
     version: VersionFacts | None
     subscription: Subscription | None
+    price: Price | None
     pending: Subscription | None
     status: str
     denial_code: str
@@ -164,7 +165,7 @@ def usage_period(governing: InForce, *, terms: Terms, at: datetime) -> Period:
 
 def billing_period(governing: InForce, *, at: datetime) -> Period:
     """Return the billing period around the instant: the price's interval, a month without one."""
-    price = governing.subscription.price if governing.subscription else None
+    price = governing.price
     recurrence = Recurrence(
         anchor=governing.anchor_at,
         time_zone=governing.time_zone,
@@ -186,6 +187,7 @@ def _by_subscription(
         plan_group_id=row.plan_group_id,
         version=facts.versions[standing.plan_version_id],
         subscription=row,
+        price=row.price if standing.price_id == row.price_id else row.change_price,
         pending=pending,
         status=standing.status,
         denial_code=""
@@ -224,6 +226,7 @@ def _by_default(
         plan_group_id=plan_group_id,
         version=version,
         subscription=None,
+        price=None,
         pending=pending,
         status=Subscription.Status.ACTIVE if version else "",
         denial_code="" if version else unserved,
@@ -240,6 +243,7 @@ def nothing_in_force(*, customer: Customer, plan_group_id: int | None) -> InForc
         plan_group_id=plan_group_id,
         version=None,
         subscription=None,
+        price=None,
         pending=None,
         status="",
         denial_code=errors.NoActiveSubscription.code,

@@ -60,7 +60,7 @@ def get_customer_facts(*, customer: Customer) -> CustomerFacts:
     subscriptions = tuple(
         Subscription.objects.filter(customer=customer)
         .exclude(status__in=Subscription.FINAL_STATUSES)
-        .select_related("price")
+        .select_related("price", "change_price")
         .order_by("id")
     )
     wanted = {row.plan_version_id for row in subscriptions}

@@ -62,7 +62,9 @@ class CustomersView(APIView):
         """Create a customer."""
         access.access_management(request, scope="customers:write", permission="core.add_customer")
         given = strict.read(shapes.NewCustomerSerializer, request)
-        row = customers.create(shapes.new_customer(given), clock=clock.process_clock())
+        row = customers.create(
+            shapes.new_customer(given), actor=access.actor(request), clock=clock.process_clock()
+        )
         return _shown(row, status=201)
 
 
@@ -111,6 +113,7 @@ class CustomerView(APIView):
             customer_id=row.pk,
             name=given["name"],
             expected_revision=_expected_revision(request),
+            actor=access.actor(request),
             clock=clock.process_clock(),
         )
         return _shown(renamed, status=200)

@@ -10,7 +10,9 @@ from django.db.models import Case, DateTimeField, F, Value, When
 
 from core import clock as clocks
 from core import db, errors, locks
+from core.actors import Actor
 from core.models import Customer
+from core.services import audit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class NewCustomer:
 
 
 @db.operation
-def create(new: NewCustomer, *, clock: clocks.Clock) -> Customer:
+def create(new: NewCustomer, *, actor: Actor, clock: clocks.Clock) -> Customer:
     """Create a customer; one with a test clock is created at its instant.
 
     :raises Invalid: for an external key that is taken.
@@ -36,7 +38,7 @@ def create(new: NewCustomer, *, clock: clocks.Clock) -> Customer:
         raise errors.TestClockRefused(detail)
     try:
         with db.transaction():
-            return Customer.objects.create(
+            row = Customer.objects.create(
                 external_key=new.external_key,
                 name=new.name,
                 time_zone=new.time_zone,
@@ -44,6 +46,11 @@ def create(new: NewCustomer, *, clock: clocks.Clock) -> Customer:
                 test_clock_at=new.test_clock_at,
                 created_at=new.test_clock_at or clock.now(),
             )
+            after = audit.snapshot(row)
+            audit.record_step(
+                actor=actor, action="customer.created", row=row, at=row.created_at, after=after
+            )
+            return row
     except IntegrityError as error:
         detail = f"There is a customer {new.external_key!r} already."
         raise errors.Invalid.at("/external_key", code="unique", detail=detail) from error
@@ -51,7 +58,12 @@ def create(new: NewCustomer, *, clock: clocks.Clock) -> Customer:
 
 @db.operation
 def rename(
-    *, customer_id: UUID, name: str, expected_revision: int | None, clock: clocks.Clock
+    *,
+    customer_id: UUID,
+    name: str,
+    expected_revision: int | None,
+    actor: Actor,
+    clock: clocks.Clock,
 ) -> Customer:
     """Give a customer another name, where nothing of his changed since it was read.
 
@@ -68,6 +80,14 @@ def rename(
             raise errors.VersionConflict(detail)
         Customer.objects.filter(pk=customer_id).update(name=name)
         at = clocks.instant_of(customer, clock=clock)
+        audit.record_step(
+            actor=actor,
+            action="customer.renamed",
+            row=customer,
+            at=at,
+            before={"name": customer.name},
+            after={"name": name},
+        )
         revise_step(customer_id=customer_id, at=at)
         return Customer.objects.get(pk=customer_id)
 

@@ -91,7 +91,8 @@ class HoldView(APIView):
         found = endings.find_holds(customer_id=customer.pk, operation_id=hold_id)
         if not found:
             raise errors.NotFound("There is no such hold.")
-        return Response(hold_bodies.hold(found, at=clock.process_clock().now()))
+        now = clock.customer_clock(customer, clock=clock.process_clock()).now()
+        return Response(hold_bodies.hold(found, at=now))
 
 
 class CaptureView(APIView):

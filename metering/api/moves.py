@@ -38,11 +38,7 @@ def answered(
         named=given.get("customer"),
         roles=access.PAYING_ROLES,
     )
-    actor = Actor(
-        name=access.actor_name(request),
-        reason=given.get("reason", ""),
-        request_id=requests.request_id(request),
-    )
+    actor = access.actor(request, reason=given.get("reason", ""))
     answer = moves.run_own(
         customer_id=customer.pk,
         action=acting(actor),

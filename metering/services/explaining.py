@@ -70,7 +70,7 @@ def explain(question: Question, *, clock: clocks.Clock) -> Explanation:
     """
     customer, feature = question.customer, question.feature
     facts = subscription_selectors.get_customer_facts(customer=customer)
-    now = clock.now()
+    now = clocks.customer_clock(customer, clock=clock).now()
     instant = question.at or now
     rows = list(Balance.objects.filter(customer=customer).open_after(min(now, instant)))
     shown = [row for row in rows if not row.scope]

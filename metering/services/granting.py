@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import F
-
 from core import clock as clocks
 from core import db, errors, events
 from core.models import Customer
-from core.services import idempotency
+from core.services import customers, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from metering.decision import Place
 from metering.models import Grant
@@ -172,7 +170,7 @@ def _make(
 
 
 def _publish(grant: Grant, *, event_type: str, at: datetime) -> None:
-    Customer.objects.filter(pk=grant.customer_id).update(revision=F("revision") + 1)
+    customers.revise_step(customer_id=grant.customer_id, at=at)
     payload: dict[str, object] = {
         "grant": str(grant.pk),
         "feature": grant.feature.key,

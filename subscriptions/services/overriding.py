@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import F
-
 from core import clock as clocks
 from core import db, errors, events
 from core import locks as core_locks
 from core.models import Customer
-from core.services import idempotency
+from core.services import customers, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from subscriptions import locks, selectors
 from subscriptions.facts import FeatureFacts
@@ -117,12 +115,12 @@ def end(
 
 def _lock_step(customer_id: UUID, clock: clocks.Clock) -> datetime:
     try:
-        core_locks.lock_customer(customer_id=customer_id)
+        customer = core_locks.lock_customer(customer_id=customer_id)
     except Customer.DoesNotExist as error:
         raise errors.NotFound("There is no such customer.") from error
     locks.lock_subscriptions(customer_id=customer_id)
     events.lock_for(event_types=(CHANGED,), customer_id=customer_id)
-    return clock.now()
+    return clocks.instant_of(customer, clock=clock)
 
 
 def _refuse_misfit(order: Order, feature: FeatureFacts, *, at: datetime) -> None:
@@ -141,7 +139,7 @@ def _refuse_misfit(order: Order, feature: FeatureFacts, *, at: datetime) -> None
 
 
 def _publish_step(override: Override, *, at: datetime) -> None:
-    Customer.objects.filter(pk=override.customer_id).update(revision=F("revision") + 1)
+    customers.revise_step(customer_id=override.customer_id, at=at)
     payload: dict[str, object] = {
         "override": str(override.pk),
         "feature": override.feature.key,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from django.contrib.auth.models import Permission
 
-from core.models import Customer, OutboxEvent
+from core.models import AuditEntry, Customer, OutboxEvent
 from subscriptions.models import Subscription
 from tests import factories
 
@@ -38,7 +38,7 @@ def rename(client, name, **headers):
 
 class TestCreate:
     def test_answers_the_customer_under_his_key(self, backend, django_assert_num_queries):
-        with django_assert_num_queries(4):
+        with django_assert_num_queries(5):
             answer = create(backend, time_zone="Europe/Berlin", currency="CHF")
         body = answer.json()
         assert answer.status_code == 201
@@ -98,9 +98,11 @@ class TestCreate:
 class TestRename:
     def test_follows_the_state_that_was_read(self, backend, django_assert_num_queries):
         create(backend)
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(9):
             answer = rename(backend, "Acme Ltd", HTTP_IF_MATCH='"0"')
         assert (answer.json()["name"], answer["ETag"]) == ("Acme Ltd", '"1"')
+        line = AuditEntry.objects.get(action="customer.renamed")
+        assert (line.before, line.after) == ({"name": "Acme"}, {"name": "Acme Ltd"})
         assert rename(backend, "Acme Inc", HTTP_IF_MATCH="*").json()["revision"] == 2
         assert rename(backend, "Acme").json()["revision"] == 3
 

@@ -51,7 +51,7 @@ def dying(point: str, action) -> None:
     assert os.waitstatus_to_exitcode(ended) == faults.EXIT_CODE
 
 
-def one_pass(job, *, limit=worker.BATCH) -> worker.Totals:
+def one_pass(job, *, limit=CUSTOMERS) -> worker.Totals:
     return worker.run_pass(jobs=[job], clock=LATE, should_stop=lambda: False, limit=limit)
 
 

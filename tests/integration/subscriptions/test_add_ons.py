@@ -7,8 +7,17 @@ import pytest
 from core import clock as clocks
 from core import errors
 from core.models import OutboxEvent
+from metering import selectors as metering_selectors
+from metering.api import bodies
 from subscriptions import errors as own_errors
-from subscriptions.models import AddOn, AddOnPrice, Subscription, SubscriptionAddOn, TimelineEntry
+from subscriptions.models import (
+    AddOn,
+    AddOnEntitlement,
+    AddOnPrice,
+    Subscription,
+    SubscriptionAddOn,
+    TimelineEntry,
+)
 from subscriptions.services import actions, add_ons
 from subscriptions.services.add_ons import AddOnOrder
 from tests import factories
@@ -24,7 +33,7 @@ def pro(at) -> Subscription:
     return factories.subscribe(factories.make_customer(at=STARTED), "pro", at=at)
 
 
-def make_add_on(key: str, *, group: str = "main", currency: str = "EUR") -> AddOn:
+def make_add_on(key: str, *, group: str = "main", currency: str = "EUR", units: int = 0) -> AddOn:
     row = AddOn.objects.create(
         key=key, name=key, plan_group=factories.make_group(group), created_at=STARTED
     )
@@ -36,8 +45,21 @@ def make_add_on(key: str, *, group: str = "main", currency: str = "EUR") -> AddO
             unit_amount_minor=500,
             interval=interval,
         )
+    if units:
+        AddOnEntitlement.objects.create(
+            add_on=row, feature=factories.make_feature("api_calls", at=STARTED), units=units
+        )
     AddOn.objects.filter(pk=row.pk).update(published_at=STARTED)
     return row
+
+
+def standing(customer, at) -> tuple:
+    customer.refresh_from_db()
+    body = bodies.overview(
+        metering_selectors.get_overview(customer=customer, clock=factories.standing(at))
+    )
+    shown = tuple(body[name]["api_calls"] for name in ("limits", "usage", "remaining"))
+    return (*shown, "api_calls" in body["over_limit"])
 
 
 def put(row, key, quantity, at, *, price_key=None) -> Subscription:
@@ -98,6 +120,22 @@ class TestQuantity:
         AddOn.objects.filter(pk=row.pk).update(archived_at=at)
         put(pro, "more", 0, at + DAY)
         assert spans() == [(2, "more-year", at, at + DAY)]
+
+
+class TestUnits:
+    """UL08 and UL09 of the vectors."""
+
+    def test_stack_at_once_and_go_at_once(self, at):
+        factories.make_plan("pro", at=STARTED, limits={"api_calls": 1000}, price_minor=2900)
+        customer = factories.make_customer(at=STARTED)
+        row = factories.subscribe(customer, "pro", at=at)
+        make_add_on("more", units=500)
+        factories.consume(customer, 1000, at=at)
+        put(row, "more", 1, at)
+        assert standing(customer, at) == (1500, 1000, 500, False)
+        factories.consume(customer, 200, at=at)
+        put(row, "more", 0, at)
+        assert standing(customer, at) == (1000, 1200, 0, True)
 
 
 class TestRefusal:

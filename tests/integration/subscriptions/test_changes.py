@@ -342,6 +342,8 @@ class TestUsage:
         [
             ("UL01", {}),
             ("UL02", {}),
+            ("UL03", {"usage_policy": "reset"}),
+            ("UL04", {"usage_policy": "carry_balance"}),
             ("UL05", {"when": "now"}),
             ("UL06", {}),
         ],
