@@ -50,19 +50,28 @@ def of_customer(scope: str) -> Row:
     return Row(users=True, scope=scope)
 
 
+def managed(scope: str, permission: str) -> Row:
+    """Return the row of what staff and backends do to any customer."""
+    return Row(scope=scope, permission=permission, names_customer=False)
+
+
 PUBLIC = Row(anybody=True, users=True, names_customer=False)
 BODY = Row(anybody=True, users=True, names_customer=False, in_body=True)
 OWN = Row(users=True, names_customer=False)
 ROWS = {
+    "advanceTestClock": managed("customers:write", "core.change_customer"),
     "askForPasswordReset": PUBLIC,
+    "cancelSubscription": of_customer("subscriptions:write"),
     "changeOwnUser": OWN,
     "changePassword": OWN,
     "checkUsage": of_customer("usage:read"),
     "consumeUsage": of_customer("usage:write"),
+    "createCustomer": managed("customers:write", "core.add_customer"),
     "createSubscription": of_customer("subscriptions:write"),
     "createToken": BODY,
     "explainEntitlement": of_customer("entitlements:read"),
     "getAvailability": of_customer("bookings:read"),
+    "getCustomer": managed("customers:read", "core.view_customer"),
     "getEntitlement": of_customer("entitlements:read"),
     "getOwnSubscription": of_customer("subscriptions:read"),
     "getOwnUser": OWN,
@@ -79,12 +88,16 @@ ROWS = {
     "listTimeline": of_customer("subscriptions:read"),
     "listUsageEntries": of_customer("usage:read"),
     "markSubscriptionPaid": Row(scope="subscriptions:write", names_customer=False),
+    "pauseSubscription": of_customer("subscriptions:write"),
     "queryMeter": of_customer("meters:read"),
     "refreshToken": BODY,
     "registerUser": PUBLIC,
     "resetPassword": PUBLIC,
+    "resumeSubscription": of_customer("subscriptions:write"),
     "revokeAllTokens": OWN,
     "revokeToken": BODY,
+    "undoCancelSubscription": of_customer("subscriptions:write"),
+    "updateCustomer": managed("customers:write", "core.change_customer"),
     "verifyAddress": PUBLIC,
     "verifyToken": BODY,
 }

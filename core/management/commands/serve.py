@@ -48,6 +48,9 @@ class Command(BaseCommand):
             str(options["workers"]),
             "--blocking-threads",
             str(options["threads"]),
+            "--respawn-failed-workers",
+            "--respawn-interval",
+            "0.5",
             "--no-access-log",
             "subscriptionEngine.wsgi:application",
         ]

@@ -1,0 +1,174 @@
+"""R3, R4: killed workers, backends and servers lose nothing and count nothing twice."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.faults.harness import SCALE, Engine, Load, Postgres, report, verify
+
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120 * SCALE)]
+CRASH_POINTS = ("before_the_key", "after_the_update", "before_commit", "after_commit")
+CRASHES = 3 * SCALE
+CRASHER = """
+import os, signal, sys
+from core import clock as clocks, db
+from core.models import Customer
+from core.services.idempotency import KeyedRequest
+from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from metering.services import consumption, ledger
+
+point, keys = sys.argv_point, sys.argv_keys
+customer = Customer.objects.get(external_key="acme")
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def dying(function, *, before):
+    def run(*args, **kwargs):
+        if before:
+            die()
+        answer = function(*args, **kwargs)
+        die()
+        return answer
+    return run
+
+def consume(key):
+    request = consumption.Request(
+        customer_id=customer.pk,
+        wanted=[consumption.Wanted(feature_key="api_calls", units=1)],
+        keyed=KeyedRequest(key=key, fingerprint="f"),
+    )
+    return consumption.consume(request, clock=clocks.process_clock())
+
+consume("warm-" + point)
+connections.close_all()
+connection.close_pool()
+deaths = 0
+for key in keys:
+    child = os.fork()
+    if child == 0:
+        if point == "before_the_key":
+            ledger.append_step = dying(ledger.append_step, before=True)
+        elif point == "after_the_update":
+            ledger.append_step = dying(ledger.append_step, before=False)
+        else:
+            before = point == "before_commit"
+            BaseDatabaseWrapper._commit = dying(BaseDatabaseWrapper._commit, before=before)
+        consume(key)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    deaths += os.WIFSIGNALED(status)
+for key in keys:
+    first = consume(key)
+    again = consume(key)
+    entries = {each.pk for each in [*first.entries, *again.entries]}
+    print("outcome", first.replayed, again.replayed, len(entries))
+print("deaths", deaths)
+"""
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with Postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def engine(postgres):
+    made = Engine(database_url=postgres.url).set_up()
+    yield made
+    made.stop()
+
+
+class TestCrashPoints:
+    """R3: a process that dies at the worst instant."""
+
+    @pytest.mark.parametrize("point", CRASH_POINTS)
+    def test_leave_one_effect_after_the_retry(self, engine, postgres, point):
+        keys = [f"{point}-{number}" for number in range(CRASHES)]
+        code = f"import sys; sys.argv_point, sys.argv_keys = {point!r}, {keys!r}\n{CRASHER}"
+        printed = engine.manage("shell", "--verbosity", "0", "-c", code)
+        assert f"deaths {CRASHES}" in printed
+        outcomes = [line.split()[1:] for line in printed.splitlines() if "outcome" in line]
+        survived = str(point == "after_commit")
+        assert outcomes == [[survived, "True", "1"]] * CRASHES
+        load = Load(engine, outcomes=dict.fromkeys([*keys, f"warm-{point}"], (200, None)))
+        load.unknown = {f"{each}-{n}" for each in CRASH_POINTS for n in range(CRASHES)}
+        load.unknown |= {f"warm-{each}" for each in CRASH_POINTS}
+        figures = verify(load, postgres.url)
+        report(f"R3 crash {point}", kills=CRASHES, **figures)
+
+
+class TestWorkers:
+    """R3: web workers killed under load come back, and every key is definitive."""
+
+    def test_killed_under_load_lose_nothing(self, engine, postgres):
+        engine.serve(workers=2)
+        kills = 0
+        try:
+            with Load(engine, customer="workers") as load:
+                for _ in range(5 * SCALE):
+                    time.sleep(0.6)
+                    for worker in engine.worker_ids()[-1:]:
+                        os.kill(worker, signal.SIGKILL)
+                        kills += 1
+                time.sleep(0.5)
+            engine.await_ready()
+            settled = load.settle()
+            figures = verify(load, postgres.url)
+        finally:
+            engine.stop()
+        assert kills >= 5 * SCALE
+        report(
+            "R3 workers", kills=kills, attempts=load.attempts, settled_s=f"{settled:.1f}", **figures
+        )
+
+
+class TestDatabase:
+    """R4: a killed backend, a killed server, crash recovery."""
+
+    def test_killed_loses_nothing(self):
+        with Postgres() as postgres:
+            engine = Engine(database_url=postgres.url).set_up().serve()
+            backends = servers_killed = 0
+            try:
+                with Load(engine) as load:
+                    for _ in range(SCALE):
+                        time.sleep(1)
+                        backends += postgres.kill_backends()
+                        engine.await_ready()
+                        time.sleep(1)
+                        postgres.kill()
+                        postgres.restart()
+                        servers_killed += 1
+                        engine.await_ready()
+                    time.sleep(0.5)
+                settled = load.settle()
+                figures = verify(load, postgres.url)
+            finally:
+                engine.stop()
+        report(
+            "R4 database",
+            backends_killed=backends,
+            servers_killed=servers_killed,
+            attempts=load.attempts,
+            settled_s=f"{settled:.1f}",
+            **figures,
+        )
+
+    def test_control_without_synchronous_commit_acknowledged_units_are_lost(self):
+        slack = ("synchronous_commit=off", "wal_writer_delay=10000", "checkpoint_timeout=3600")
+        with Postgres(*slack) as postgres:
+            engine = Engine(database_url=postgres.url).set_up().serve()
+            try:
+                with Load(engine) as load:
+                    time.sleep(3)
+                    postgres.kill()
+                postgres.restart()
+                with pytest.raises(AssertionError, match="are lost"):
+                    verify(load, postgres.url)
+            finally:
+                engine.stop()
