@@ -1,0 +1,170 @@
+"""R5, R6, R8: without Redis, over a bad network, on a full disk: closed, never wrong."""
+
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from core.testing import servers
+from tests.faults.harness import (
+    REQUEST_SECONDS_MAX,
+    SCALE,
+    Engine,
+    Load,
+    Postgres,
+    report,
+    verify,
+)
+from tests.faults.proxy import Proxy
+
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
+EPISODE_SECONDS = 0.8
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with Postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def credential(postgres):
+    return Engine(database_url=postgres.url).set_up().credential
+
+
+class TestRedis:
+    """R5: what happens to Redis changes no decision."""
+
+    def test_killed_flushed_paused_full_or_wrong_changes_no_decision(self, postgres, credential):
+        with servers.RedisServer() as cache:
+            engine = Engine(
+                database_url=postgres.url,
+                REDIS_URL=cache.url,
+                RATE_LIMIT_KEY="1000000/60",
+            )
+            engine.credential = credential
+            engine.serve(workers=1)
+            client = redis.Redis.from_url(cache.url, socket_timeout=2)
+            try:
+                with Load(engine) as load:
+                    for _ in range(SCALE):
+                        time.sleep(EPISODE_SECONDS)
+                        client.flushall()
+                        time.sleep(EPISODE_SECONDS)
+                        client.execute_command("CLIENT", "PAUSE", "1500", "ALL")
+                        time.sleep(1.6)
+                        client.config_set("maxmemory", "1")
+                        time.sleep(EPISODE_SECONDS)
+                        client.config_set("maxmemory", "0")
+                        for key in client.scan_iter():
+                            client.set(key, b"\x80wrong")
+                        time.sleep(EPISODE_SECONDS)
+                    os.kill(cache.process_id, 9)
+                    time.sleep(EPISODE_SECONDS)
+                load.settle()
+                figures = verify(load, postgres.url)
+            finally:
+                engine.stop()
+        assert load.statuses.keys() <= {200}
+        assert load.slowest < REQUEST_SECONDS_MAX
+        report("R5 Redis", attempts=load.attempts, slowest_s=f"{load.slowest:.2f}", **figures)
+
+
+class TestNetwork:
+    """R6: the way to the database is cut, hangs, drops replies, is slow."""
+
+    def test_that_is_bad_ends_every_request_and_loses_nothing(self, postgres, credential):
+        proxy = Proxy(target_port=postgres.port)
+        straight = postgres.url
+        engine = Engine(database_url=straight.replace(f":{postgres.port}/", f":{proxy.port}/"))
+        engine.credential = credential
+        engine.serve(workers=1)
+        episodes = 0
+        try:
+            with Load(engine, customer="pool") as load:
+                for _ in range(SCALE):
+                    for mode in ("cut", "slow", "drop_replies", "hang"):
+                        time.sleep(EPISODE_SECONDS)
+                        proxy.set_mode(mode)
+                        time.sleep(EPISODE_SECONDS)
+                        proxy.set_mode("cut")
+                        proxy.set_mode("open")
+                        episodes += 1
+                time.sleep(EPISODE_SECONDS)
+            engine.await_ready()
+            settled = load.settle()
+            figures = verify(load, straight)
+        finally:
+            engine.stop()
+            proxy.close()
+        assert load.slowest <= REQUEST_SECONDS_MAX
+        report(
+            "R6 network",
+            episodes=episodes,
+            attempts=load.attempts,
+            slowest_s=f"{load.slowest:.2f}",
+            settled_s=f"{settled:.1f}",
+            **figures,
+        )
+
+
+@pytest.fixture
+def small_disk():
+    """Mount 160 MB where root may; skip elsewhere."""
+    folder = Path(tempfile.mkdtemp(prefix="engine-disk-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160m,mode=0777", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        folder.rmdir()
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+    folder.rmdir()
+
+
+class TestDisk:
+    """R8: no space is left under PostgreSQL."""
+
+    def test_that_is_full_refuses_and_loses_nothing(self, small_disk, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+        with Postgres("wal_keep_size=0", "max_wal_size=32MB", "min_wal_size=32MB") as postgres:
+            engine = Engine(database_url=postgres.url).set_up().serve(workers=1)
+            ballast, episodes = small_disk / "ballast", 0
+            try:
+                with Load(engine) as load:
+                    for _ in range(SCALE):
+                        time.sleep(EPISODE_SECONDS)
+                        _fill(ballast)
+                        time.sleep(2)
+                        ballast.unlink()
+                        episodes += 1
+                        _await_or_restart(engine, postgres)
+                    time.sleep(EPISODE_SECONDS)
+                load.settle()
+                figures = verify(load, postgres.url)
+            finally:
+                engine.stop()
+        report("R8 disk", episodes=episodes, statuses=dict(load.statuses), **figures)
+
+
+def _fill(ballast: Path) -> None:
+    """Write until nothing more fits."""
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 65_536)
+        except OSError:
+            return
+
+
+def _await_or_restart(engine: Engine, postgres: Postgres) -> None:
+    """Let the database come back: PostgreSQL stops where its log cannot be written."""
+    try:
+        engine.await_ready(5)
+    except TimeoutError:
+        postgres.kill()
+        postgres.restart()
+        engine.await_ready()
