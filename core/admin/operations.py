@@ -4,7 +4,7 @@ An operation is declared once, with its permission. Its page shows the consequen
 a reason, and calls the same service as the API; the deed stands in the row's history.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,6 +14,8 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from core import clock as clocks
 from core.actors import Actor
+from core.services import idempotency
+from core.services.idempotency import KeyedRequest
 
 REASON_LENGTH_MAX = 255
 R = TypeVar("R")
@@ -72,12 +74,17 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked(Generic[R]):
-    """One request of a member of staff: the row, the form's values, who asks and why."""
+    """One request of a member of staff: the row, the form's values, who asks and why.
+
+    `may` tells whether the user has a permission; `token` is the shown form's own.
+    """
 
     row: R
     actor_name: str
     request_id: str
     clock: clocks.Clock
+    may: Callable[[str], bool]
+    token: str
     values: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -89,6 +96,11 @@ class Asked(Generic[R]):
     def actor(self) -> Actor:
         """Return who acts and why, as timeline and audit log keep it."""
         return Actor(name=self.actor_name, reason=self.reason, request_id=self.request_id)
+    def keyed(self) -> KeyedRequest:
+        """Return the key under which it is done once, however often the form is sent."""
+        asked = {name: str(value) for name, value in self.values.items()}
+        fingerprint = idempotency.fingerprint(method="admin", path=str(self.row), body=asked)
+        return KeyedRequest(key=f"admin-{self.token}", fingerprint=fingerprint)
 
 
 class Operation(Generic[R]):

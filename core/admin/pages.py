@@ -1,7 +1,9 @@
 """Answer the pages of operations: show the consequence, ask why, act on POST, keep the history."""
 
+import re
 from http import HTTPStatus
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from django.contrib import messages
 from django.contrib.admin import ModelAdmin
@@ -23,6 +25,8 @@ from core.admin.operations import (
 )
 
 CONFIRMED = "_confirmed"
+TOKEN = "_token"  # noqa: S105 - a form's field, no secret
+SANE_TOKEN = re.compile(r"[0-9a-f]{32}", re.ASCII)
 R = TypeVar("R")
 
 
@@ -90,8 +94,15 @@ class _Page:
             actor_name=f"staff {self._request.user.pk}",
             request_id=str(getattr(self._request, "request_id", "")),
             clock=clocks.process_clock(),
+            may=self._request.user.has_perm,
+            token=self._token(),
             values=form.cleaned_data if form.is_bound and form.is_valid() else {},
         )
+
+    def _token(self) -> str:
+        """Return the shown form's own token: sent twice, it is done once."""
+        given = self._request.POST.get(TOKEN, "")
+        return given if SANE_TOKEN.fullmatch(given) else uuid4().hex
 
     def _render_told(self, *, form: OperationForm, can_confirm: bool) -> HttpResponse:
         try:
@@ -145,6 +156,8 @@ class _Page:
             "entered": _entered(form) if is_previewed else (),
             "is_previewed": is_previewed,
             "confirmed": CONFIRMED,
+            "token_name": TOKEN,
+            "token": self._token(),
             "back_url": self._back_url(),
         }
         status = HTTPStatus.CONFLICT if refusal else HTTPStatus.OK

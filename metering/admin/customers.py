@@ -16,7 +16,6 @@ from unfold.widgets import (
     UnfoldAdminSelectWidget,
     UnfoldAdminSplitDateTimeWidget,
 )
-from uuid_utils.compat import uuid7
 
 from core import clock as clocks
 from core.admin import base
@@ -32,7 +31,6 @@ from core.admin.operations import (
 )
 from core.admin.text import instant
 from core.models import Customer, Member
-from core.services import idempotency
 from metering import selectors
 from metering.admin.usage import limit_text, percent_text
 from metering.models import Balance
@@ -100,12 +98,11 @@ class StartPlan(Operation[Customer]):
 
     def run(self, asked: Asked[Customer]) -> Done:
         """Subscribe him."""
-        key = f"admin-{uuid7()}"
         recorded = lifecycle.subscribe(
             customer_id=asked.row.pk,
             order=_order(asked),
             actor=actor_of(asked),
-            keyed=idempotency.KeyedRequest(key=key, fingerprint=key),
+            keyed=asked.keyed,
             render=lambda row, _: {"subscription": str(row.pk), "status": row.status},
             clock=asked.clock,
         )

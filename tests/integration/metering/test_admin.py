@@ -1,5 +1,6 @@
 """Customers and usage in the admin: all in force on one page, and lists that stay fast."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -83,6 +84,18 @@ class TestCustomer:
         row = Subscription.objects.get(customer=world.waiting_customer, status="incomplete")
         assert answer["Location"] == staff.page(row)
         assert (row.quantity, row.timeline.get().reason) == (2, "by phone")
+
+    def test_starts_one_plan_however_often_the_form_is_sent(self, world, browser, at):
+        Subscription.objects.all().update(status="expired", ended_at=at)
+        address = staff.page(world.customer, "start_plan")
+        token = re.search(r'name="_token" value="(\w+)"', browser.get(address).content.decode())
+        sent = staff.confirmed(plan="pro", quantity="1", _token=token.group(1))
+        answers = [browser.post(address, sent) for _ in range(2)]
+        row = Subscription.objects.get(customer=world.customer, ended_at__isnull=True)
+        assert [each["Location"] for each in answers] == [staff.page(row)] * 2
+        other = browser.post(address, sent | {"quantity": "2"})
+        assert other.status_code == 409
+        assert "was used for another request" in other.content.decode()
 
     def test_starts_no_second_plan_of_a_group(self, world, browser):
         before = staff.rows()
