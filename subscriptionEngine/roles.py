@@ -22,6 +22,8 @@ ROLES = {
         "core.view_user",
         "subscriptions.add_subscription",
         "subscriptions.cancel_subscription",
+        "subscriptions.pause_subscription",
+        "subscriptions.change_subscription",
     ),
     "finance": (
         *VIEW_CUSTOMERS,
@@ -33,6 +35,7 @@ ROLES = {
         *CATALOG,
         "subscriptions.archive_*",
         "subscriptions.publish_planversion",
+        "subscriptions.migrate_planversion",
         "metering.add_meter",
         "metering.archive_meter",
     ),

@@ -38,7 +38,8 @@ from metering.services import explaining
 from subscriptions import selectors as subscription_selectors
 from subscriptions import status
 from subscriptions.admin import comparison
-from subscriptions.admin.subscriptions import COLORS, actor_of
+from subscriptions.admin.moves import actor_of
+from subscriptions.admin.subscriptions import COLORS
 from subscriptions.models import Feature, Subscription
 from subscriptions.services import lifecycle, trials
 

@@ -12,7 +12,7 @@ from core.admin import base
 from core.admin.operations import Asked, Consequence, Done, Operation
 from core.admin.text import instant
 from subscriptions import status
-from subscriptions.admin import comparison
+from subscriptions.admin import comparison, moves
 from subscriptions.models import Subscription, TimelineEntry
 from subscriptions.services import lifecycle
 
@@ -51,43 +51,10 @@ class MarkPaid(Operation[Subscription]):
 
     def run(self, asked: Asked[Subscription]) -> Done:
         """Confirm it."""
-        lifecycle.mark_paid(subscription_id=asked.row.pk, actor=actor_of(asked), clock=asked.clock)
-        return Done(message="The payment is confirmed; the subscription is active.")
-
-
-class CancelNow(Operation[Subscription]):
-    """End a subscription at once."""
-
-    name = "cancel_now"
-    title = "Cancel now"
-    permission = "subscriptions.cancel_subscription"
-    icon = "cancel"
-    is_dangerous = True
-
-    def is_offered(self, row: Subscription) -> bool:
-        """Offer it until it has ended."""
-        return row.status not in Subscription.FINAL_STATUSES
-
-    def consequence(self, asked: Asked[Subscription]) -> Consequence:
-        """Tell what ends."""
-        row = asked.row
-        return Consequence(
-            sentences=(
-                (
-                    f"{row.customer.name} loses {row.plan_version.plan.name} at once;"
-                    " the default plan takes over where there is one."
-                ),
-                (
-                    "Usage is kept. A subscription that has ended never revives:"
-                    " the customer would subscribe again."
-                ),
-            )
+        lifecycle.mark_paid(
+            subscription_id=asked.row.pk, actor=moves.actor_of(asked), clock=asked.clock
         )
-
-    def run(self, asked: Asked[Subscription]) -> Done:
-        """End it."""
-        lifecycle.cancel_now(subscription_id=asked.row.pk, actor=actor_of(asked), clock=asked.clock)
-        return Done(message="The subscription is canceled.")
+        return Done(message="The payment is confirmed; the subscription is active.")
 
 
 class TimelineInline(base.ReadOnlyInline):
@@ -103,7 +70,7 @@ class TimelineInline(base.ReadOnlyInline):
 class SubscriptionAdmin(base.LedgerAdmin[Subscription]):
     """Subscriptions, newest first; the status shown is the one in effect now."""
 
-    operations = (MarkPaid, CancelNow)
+    operations = (MarkPaid, *moves.OPERATIONS)
     inlines = (TimelineInline,)
     empty_text = "Customers subscribe by the API; start a plan for one on his page."
     list_display = ("customer", "plan", "state", "quantity", "price_text", "renews_or_ends")
@@ -181,11 +148,6 @@ class TimelineEntryAdmin(base.LedgerAdmin[TimelineEntry]):
         ("from_status", "to_status", "event"),
         ("actor", "reason", "request_id"),
     )
-
-
-def actor_of(asked: Asked[Any]) -> lifecycle.Actor:
-    """Return who acts and why, as the timeline keeps it."""
-    return lifecycle.Actor(name=asked.actor_name, reason=asked.reason, request_id=asked.request_id)
 
 
 def _plan_text(row: Subscription) -> str:

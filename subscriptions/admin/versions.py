@@ -14,17 +14,18 @@ from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from core.admin import base
-from core.admin.operations import Asked, Consequence, Done, Inspection, Operation
+from core.admin.operations import Asked, Consequence, Done, Inspection, Operation, Table
 from subscriptions import errors
-from subscriptions.admin import comparison
+from subscriptions.admin import comparison, moves
 from subscriptions.models import Entitlement, MeteredPrice, PlanVersion, Price, Subscription
-from subscriptions.services import catalog
+from subscriptions.services import catalog, migration
 
 if TYPE_CHECKING:
     _Inline = InlineModelAdmin[Any, Any]
 else:
     _Inline = object
 
+MIGRATED_AT_ONCE = 200
 Status = PlanVersion.Status
 COLORS = {Status.DRAFT: "info", Status.PUBLISHED: "success", Status.ARCHIVED: "default"}
 
@@ -128,6 +129,44 @@ class NextVersion(Operation[PlanVersion]):
         draft = catalog.draft(plan_id=asked.row.plan_id, actor=asked.actor, clock=asked.clock)
         url = reverse("admin:subscriptions_planversion_change", args=(draft.pk,))
         return Done(message=f"Version {draft.number} is a draft: edit it here.", url=url)
+
+
+class MigrateSubscribers(Operation[PlanVersion]):
+    """Move the subscribers of a version to the one on offer."""
+
+    name = "migrate_subscribers"
+    title = "Migrate subscribers"
+    permission = "subscriptions.migrate_planversion"
+    icon = "move_up"
+    is_dangerous = True
+
+    def is_offered(self, row: PlanVersion) -> bool:
+        """Offer it for what is off the offer."""
+        return row.status == Status.ARCHIVED
+
+    def consequence(self, asked: Asked[PlanVersion]) -> Consequence:
+        """Tell who moves and who stays, by a dry run.
+
+        :raises PlanNotAvailable: where no version of the plan is on offer.
+        """
+        target, report = _migrate(asked, is_dry_run=True)
+        sentences = (
+            (
+                f"{len(report.migrated)} subscribers move to {target}, {len(report.skipped)} stay;"
+                f" at most {MIGRATED_AT_ONCE} at once, so repeat it for more."
+            ),
+            "Their limits change at once, the price from the next period on; usage is kept.",
+        )
+        rows = [(each.subscription_id, each.reason) for each in report.skipped]
+        stay = Table(title="Who stays", headers=("Subscription", "Why"), rows=rows)
+        changed = comparison.table(before=asked.row, after=target)
+        return Consequence(sentences=sentences, tables=(changed, stay))
+
+    def run(self, asked: Asked[PlanVersion]) -> Done:
+        """Move one batch."""
+        target, report = _migrate(asked, is_dry_run=False)
+        moved, stay = len(report.migrated), len(report.skipped)
+        return Done(message=f"{moved} subscribers moved to {target}, {stay} stayed.")
 
 
 class CompareVersions(Inspection[PlanVersion]):
@@ -241,7 +280,13 @@ class EntitlementInline(DraftInline, base.UnfoldStackedInline):
 class PlanVersionAdmin(base.EngineAdmin[PlanVersion]):
     """Plan versions, a row each; what is published is shown, and never edited."""
 
-    operations = (PublishVersion, NextVersion, CompareVersions, ArchiveVersion)
+    operations = (
+        PublishVersion,
+        NextVersion,
+        CompareVersions,
+        MigrateSubscribers,
+        ArchiveVersion,
+    )
     inlines = (PriceInline, MeteredPriceInline, EntitlementInline)
     empty_text = "Add a plan first; its first version is drafted on its page."
     list_display = ("plan_key", "version", "price", "state", "live_subscriptions", "published_at")
@@ -333,6 +378,24 @@ class PlanVersionAdmin(base.EngineAdmin[PlanVersion]):
     def live_subscriptions(self, version: Any) -> int:  # noqa: ANN401 - prepared
         """Return how many subscriptions have it."""
         return int(version.live_count)
+
+
+def _migrate(
+    asked: Asked[PlanVersion], *, is_dry_run: bool
+) -> tuple[PlanVersion, migration.Report]:
+    target = asked.row.plan.versions.filter(status=Status.PUBLISHED).first()
+    if target is None:
+        detail = f"No version of {asked.row.plan.key} is on offer."
+        raise errors.PlanNotAvailable(detail, facts={"plan": asked.row.plan.key})
+    report = migration.migrate_subscribers(
+        migration.Migration(
+            from_version_id=asked.row.pk, to_version_id=target.pk, is_dry_run=is_dry_run
+        ),
+        actor=moves.actor_of(asked),
+        clock=asked.clock,
+        batch=MIGRATED_AT_ONCE,
+    )
+    return target, report
 
 
 def _is_draft(version: Model | None) -> bool:

@@ -49,6 +49,20 @@ def preview(*, customer_id: UUID, order: ChangeOrder, clock: clocks.Clock) -> Ch
         return preview_step(locked, row=locked.own(), order=order)
 
 
+@db.operation
+def preview_of(*, subscription_id: UUID, order: ChangeOrder, clock: clocks.Clock) -> ChangePlan:
+    """Return what `change` of the subscription would do now.
+
+    :raises NotFound: where there is no such subscription.
+    :raises SubscriptionEnded, InvalidTransition: as the change itself would be refused.
+    :raises PlanUnknown, PlanNotAvailable, CurrencyMismatch, Invalid: for its target.
+    """
+    with db.transaction():
+        customer_id = moves.customer_of(subscription_id)
+        locked = moves.lock_step(customer_id=customer_id, clock=clock)
+        return preview_step(locked, row=locked.get(subscription_id), order=order)
+
+
 def preview_step(locked: Locked, *, row: Subscription, order: ChangeOrder) -> ChangePlan:
     """Return what the change would do, for an instant that no change up to now shares."""
     return _planned(locked, row, order, at=_newest(locked))

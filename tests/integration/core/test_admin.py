@@ -27,13 +27,21 @@ ALLOWED = {
     ("subscriptions.PlanVersion", "compare_versions", "published"): EVERYBODY,
     ("metering.Meter", "archive_meter", "meter"): {"catalog manager", "owner"},
     ("subscriptions.Subscription", "mark_paid", "waiting"): {"finance", "owner"},
+    ("subscriptions.PlanVersion", "migrate_subscribers", "archived"): {"catalog manager", "owner"},
     ("subscriptions.Subscription", "cancel_now", "active"): {"support", "owner"},
+    ("subscriptions.Subscription", "cancel_at_period_end", "active"): {"support", "owner"},
+    ("subscriptions.Subscription", "undo_cancel", "active"): {"support", "owner"},
+    ("subscriptions.Subscription", "pause", "active"): {"support", "owner"},
+    ("subscriptions.Subscription", "resume", "active"): {"support", "owner"},
+    ("subscriptions.Subscription", "change_plan", "active"): {"support", "owner"},
     ("core.Customer", "start_plan", "waiting_customer"): {"support", "owner"},
     ("core.Customer", "explain_decision", "customer"): EVERYBODY,
     ("core.ServiceKey", "revoke_key", "key"): {"owner"},
     ("core.User", "set_password", "user"): {"owner"},
 }
 VALUES = {
+    "change_plan": {"plan": "pro", "quantity": "2", "when": "", "usage_policy": "keep"},
+    "pause": {"resume_at_0": "", "resume_at_1": ""},
     "start_plan": {"plan": "pro", "quantity": "1"},
     "set_password": {"password": "a new long passphrase"},
 }

@@ -1,5 +1,7 @@
 """The catalog and subscriptions in the admin: edited as a draft, moved by the services."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
@@ -171,6 +173,21 @@ class TestPlanVersion:
         assert "1,000 a month (hard)" in shown
         assert "2,000 a month (hard)" in shown
 
+    def test_gives_its_subscribers_to_the_one_on_offer(self, world, manager, at):
+        customer = factories.make_customer(at=at)
+        row = factories.subscribe(customer, "pro", at=at)
+        factories.new_version(world.plan, at=at, limits={"api_calls": 3000})
+        address = staff.page(world.published, "migrate_subscribers")
+        before = staff.rows()
+        told = manager.get(address).content.decode()
+        assert "2 subscribers move to pro v3, 1 stay" in told
+        assert staff.rows() == before
+        answer = manager.post(address, staff.confirmed(), follow=True)
+        assert "2 subscribers moved to pro v3" in answer.content.decode()
+        row.refresh_from_db()
+        assert str(row.plan_version) == "pro v3"
+        assert row.timeline.latest("id").reason == "a ticket asks for it"
+
     def test_stands_in_a_row_with_price_and_live_subscriptions(self, world, manager):
         shown = manager.get(staff.listed("subscriptions.PlanVersion", q="pro")).content.decode()
         assert shown.count("29.00 EUR a month") == 2
@@ -256,6 +273,62 @@ class TestSubscription:
         world.active.refresh_from_db()
         assert world.active.status == Subscription.Status.CANCELED
         assert "a ticket asks for it" in answer.content.decode()
+
+    def test_ends_with_its_period_and_goes_on_where_that_is_undone(self, world):
+        support = staff.client("support")
+        address = staff.page(world.active, "cancel_at_period_end")
+        assert "It ends 2026-04-10 12:00 UTC" in support.get(address).content.decode()
+        support.post(address, staff.confirmed())
+        world.active.refresh_from_db()
+        assert world.active.cancel_at == datetime(2026, 4, 10, 12, tzinfo=UTC)
+        support.post(staff.page(world.active, "undo_cancel"), staff.confirmed())
+        world.active.refresh_from_db()
+        assert world.active.cancel_at is None
+        before = staff.rows()
+        again = support.post(staff.page(world.active, "undo_cancel"), staff.confirmed())
+        assert again.status_code == 409
+        assert staff.rows() == before
+
+    def test_is_paused_until_an_instant_and_resumed(self, world):
+        support = staff.client("support")
+        until = {"resume_at_0": "2026-03-20", "resume_at_1": "08:00:00"}
+        told = support.post(staff.page(world.active, "pause"), {"reason": "x", **until})
+        assert "has no access from now until 2026-03-20 08:00 UTC" in told.content.decode()
+        support.post(staff.page(world.active, "pause"), staff.confirmed(**until))
+        world.active.refresh_from_db()
+        assert (world.active.status, world.active.resume_at.day) == ("paused", 20)
+        support.post(staff.page(world.active, "resume"), staff.confirmed())
+        world.active.refresh_from_db()
+        assert world.active.status == "active"
+
+    @pytest.mark.parametrize("day", ["2026-03-01", "2028-01-01"])
+    def test_is_paused_neither_backwards_nor_for_years(self, world, day):
+        before = staff.rows()
+        until = {"resume_at_0": day, "resume_at_1": "08:00:00"}
+        answer = staff.client("support").post(
+            staff.page(world.active, "pause"), staff.confirmed(**until)
+        )
+        assert answer.status_code == 409
+        assert staff.rows() == before
+
+    def test_changes_as_its_preview_told(self, world, at):
+        factories.make_plan("max", at=at, limits={"api_calls": 9000}, price_minor=9900, rank=90)
+        support, address = staff.client("support"), staff.page(world.active, "change_plan")
+        asked = {"plan": "max", "quantity": "2", "when": "", "usage_policy": "keep"}
+        told = support.post(address, {"reason": "x", **asked}).content.decode()
+        assert "Upgrade: pro v2 becomes max v1, now." in told
+        assert "1 × 29.00 EUR a month becomes 2 × 99.00 EUR a month." in told
+        assert "9,000 a month (hard)" in told
+        assert support.post(address, staff.confirmed(**asked)).status_code == 302
+        world.active.refresh_from_db()
+        assert (str(world.active.plan_version), world.active.quantity) == ("max v1", 2)
+
+    def test_is_not_changed_to_what_it_is(self, world):
+        before = staff.rows()
+        values = staff.confirmed(plan="pro", quantity="1", when="", usage_policy="keep")
+        answer = staff.client("support").post(staff.page(world.active, "change_plan"), values)
+        assert answer.status_code == 409
+        assert staff.rows() == before
 
     def test_is_shown_with_its_timeline_and_the_status_in_effect(self, world):
         browser = staff.client("read-only")
