@@ -115,14 +115,14 @@ class TestCustomer:
         address = staff.page(world.customer, "explain_decision")
         shown = browser.get(address, {"feature": "api_calls", "units": units}).content.decode()
         assert verdict in shown
-        assert "3 units are used and 0 held in it." in shown
+        assert "3 units are used and 0 held in it" in shown
         assert staff.rows() == before
 
     def test_is_not_explained_in_the_past(self, world, browser):
         question = {"feature": "api_calls", "units": "1", "at_0": "2020-01-01", "at_1": "00:00"}
         answer = browser.get(staff.page(world.customer, "explain_decision"), question)
         assert answer.status_code == 409
-        assert "Only now and later instants are explained" in answer.content.decode()
+        assert 'role="alert"' in answer.content.decode()
 
 
 class TestUsage:
