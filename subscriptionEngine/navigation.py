@@ -35,6 +35,8 @@ AREAS = (
     (
         "Operations",
         (
+            ("Audit log", "core.auditentry", "fact_check"),
+            ("Emergency switches", "subscriptions.featureswitch", "emergency"),
             ("Service keys", "core.servicekey", "key"),
             ("Outbox", "core.outboxevent", "outbox"),
             ("Users", "core.user", "group"),

@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 
+from core import actors
 from core.admin.base import EngineAdmin, declared_permissions
 from core.models import User
 from core.services import roles
@@ -19,6 +20,7 @@ from metering.models import Balance, UsageEntry
 from metering.services import meters
 from subscriptionEngine.roles import ROLES
 from subscriptions.models import PlanVersion, Subscription
+from subscriptions.services import switches
 from tests import factories
 
 APPS = ("core", "subscriptions", "metering")
@@ -110,6 +112,13 @@ def world(at: datetime) -> World:
             "key": factories.make_service_key().service_key,
             "balance": Balance.objects.get(),
             "entry": UsageEntry.objects.get(),
+            "switch": switches.turn(
+                feature_key="sso",
+                state="allow",
+                ttl_seconds=60,
+                actor=actors.Actor(name="test", reason="test"),
+                clock=factories.standing(at),
+            ),
             "meter": meters.define(
                 meters.Definition(key="calls", event_type="api.call", aggregation="count"),
                 clock=factories.standing(at),

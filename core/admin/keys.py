@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSplitDateTimeWidget,
     UnfoldAdminTextInputWidget,
 )
@@ -18,6 +19,7 @@ from core.admin.operations import Asked, Consequence, Done, Operation, ReasonFor
 from core.models import SCOPES, ServiceKey
 from core.services import service_keys
 
+OVERLAP_SECONDS = 86_400
 COLORS = {"usable": "success", "expired": "warning", "revoked": "danger"}
 
 
@@ -81,6 +83,55 @@ class MakeKey(Operation[None]):
         )
 
 
+class RotateForm(ReasonForm):
+    """Ask how long both keys work."""
+
+    overlap_seconds = forms.IntegerField(
+        min_value=0,
+        max_value=service_keys.OVERLAP_SECONDS_MAX,
+        initial=OVERLAP_SECONDS,
+        label="Overlap in seconds",
+        help_text="Both keys work meanwhile, so that backends change over one by one.",
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+    field_order = ("overlap_seconds", "reason")
+
+
+class RotateKey(Operation[ServiceKey]):
+    """Put a new key in a key's place."""
+
+    name = "rotate_key"
+    title = "Rotate"
+    permission = "core.rotate_servicekey"
+    icon = "autorenew"
+    form = RotateForm
+    previews = True
+
+    def is_offered(self, row: ServiceKey) -> bool:
+        """Offer it while the key works."""
+        return row.is_usable(at=clocks.process_clock().now()) and row.rotated_at is None
+
+    def consequence(self, asked: Asked[ServiceKey]) -> Consequence:
+        """Tell until when the old one works."""
+        seconds = asked.values["overlap_seconds"]
+        return Consequence(
+            sentences=(
+                "A new key of the same name, scopes and expiry is made, and shown once.",
+                f"{asked.row.prefix}… works for {seconds:,} seconds more, then never again.",
+            )
+        )
+
+    def run(self, asked: Asked[ServiceKey]) -> Done:
+        """Rotate it, and show the new credential."""
+        made = service_keys.rotate(
+            service_key_id=asked.row.pk,
+            overlap_seconds=asked.values["overlap_seconds"],
+            actor=asked.actor,
+            clock=asked.clock,
+        )
+        return Done(message=f"The key {asked.row.name} is rotated.", secret=made.credential)
+
+
 class RevokeKey(Operation[ServiceKey]):
     """End a key."""
 
@@ -113,9 +164,9 @@ class RevokeKey(Operation[ServiceKey]):
 class ServiceKeyAdmin(base.EngineAdmin[ServiceKey]):
     """Service keys: by name and prefix; the secret's hash is never shown."""
 
-    operations: ClassVar = (RevokeKey,)
+    operations: ClassVar = (RotateKey, RevokeKey)
     empty_text = "Make one for each backend that calls the API."
-    list_display = ("name", "prefix", "state", "may", "expires_at", "created_at")
+    list_display = ("name", "prefix", "state", "may", "expires_at", "last_used_at", "created_at")
     search_fields = ("name", "prefix")
     ordering = ("-created_at",)
     fields = ("name", "prefix", "state", "may", "created_at", "expires_at", "revoked_at")

@@ -96,6 +96,8 @@ class Asked(Generic[R]):
     def actor(self) -> Actor:
         """Return who acts and why, as timeline and audit log keep it."""
         return Actor(name=self.actor_name, reason=self.reason, request_id=self.request_id)
+
+    @property
     def keyed(self) -> KeyedRequest:
         """Return the key under which it is done once, however often the form is sent."""
         asked = {name: str(value) for name, value in self.values.items()}

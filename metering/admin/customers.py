@@ -38,7 +38,6 @@ from metering.services import explaining
 from subscriptions import selectors as subscription_selectors
 from subscriptions import status
 from subscriptions.admin import comparison
-from subscriptions.admin.moves import actor_of
 from subscriptions.admin.subscriptions import COLORS
 from subscriptions.models import Feature, Subscription
 from subscriptions.services import lifecycle, trials
@@ -102,7 +101,7 @@ class StartPlan(Operation[Customer]):
         recorded = lifecycle.subscribe(
             customer_id=asked.row.pk,
             order=_order(asked),
-            actor=actor_of(asked),
+            actor=asked.actor,
             keyed=asked.keyed,
             render=lambda row, _: {"subscription": str(row.pk), "status": row.status},
             clock=asked.clock,

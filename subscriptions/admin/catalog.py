@@ -13,6 +13,7 @@ from core import clock as clocks
 from core.admin import base
 from core.admin.operations import Asked, Consequence, Done, Operation, Table
 from core.admin.text import instant
+from subscriptions.admin.switches import SwitchFeature
 from subscriptions.models import Feature, Plan, PlanGroup, PlanVersion, Subscription
 from subscriptions.services import catalog
 
@@ -168,7 +169,7 @@ class PlanGroupAdmin(CatalogAdmin[PlanGroup]):
 class FeatureAdmin(CatalogAdmin[Feature]):
     """Features; key, type and group are fixed once made, since ledgers count under them."""
 
-    operations = (ArchiveFeature,)
+    operations = (SwitchFeature, ArchiveFeature)
     empty_text = "Add what your plans grant: switches, values, and units that are counted."
     list_display = ("key", "name", "type", "unit", "plan_group", "used_by", "is_archived")
     list_filter = ("type", ("archived_at", admin.EmptyFieldListFilter), "plan_group")

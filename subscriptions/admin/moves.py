@@ -16,7 +16,6 @@ from subscriptions.admin import comparison
 from subscriptions.models import Subscription
 from subscriptions.planning import ChangePlan
 from subscriptions.services import actions, changes
-from subscriptions.services.timeline import Actor
 
 Status = Subscription.Status
 POLICIES = {
@@ -26,11 +25,6 @@ POLICIES = {
     planning.CARRY_BALANCE: "carry what is left over",
 }
 WHEN = {"": "as the rule says", planning.NOW: "now", planning.PERIOD_END: "at the period's end"}
-
-
-def actor_of(asked: Asked[Any]) -> Actor:
-    """Return who acts and why, as the timeline keeps it."""
-    return Actor(name=asked.actor_name, reason=asked.reason, request_id=asked.request_id)
 
 
 class CancelNow(Operation[Subscription]):
@@ -64,7 +58,7 @@ class CancelNow(Operation[Subscription]):
 
     def run(self, asked: Asked[Subscription]) -> Done:
         """End it."""
-        actions.cancel_now(subscription_id=asked.row.pk, actor=actor_of(asked), clock=asked.clock)
+        actions.cancel_now(subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="The subscription is canceled.")
 
 
@@ -96,7 +90,7 @@ class CancelAtPeriodEnd(Operation[Subscription]):
     def run(self, asked: Asked[Subscription]) -> Done:
         """Let it end."""
         row = actions.cancel_at_period_end(
-            subscription_id=asked.row.pk, actor=actor_of(asked), clock=asked.clock
+            subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock
         )
         return Done(message=f"It ends {instant(row.cancel_at)}.")
 
@@ -121,7 +115,7 @@ class UndoCancel(Operation[Subscription]):
 
     def run(self, asked: Asked[Subscription]) -> Done:
         """Take it back."""
-        actions.undo_cancel(subscription_id=asked.row.pk, actor=actor_of(asked), clock=asked.clock)
+        actions.undo_cancel(subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="The subscription goes on.")
 
 
@@ -166,7 +160,7 @@ class Pause(Operation[Subscription]):
         actions.pause(
             subscription_id=asked.row.pk,
             resume_at=asked.values["resume_at"],
-            actor=actor_of(asked),
+            actor=asked.actor,
             clock=asked.clock,
         )
         return Done(message="The subscription is paused.")
@@ -192,7 +186,7 @@ class Resume(Operation[Subscription]):
 
     def run(self, asked: Asked[Subscription]) -> Done:
         """Resume it."""
-        actions.resume(subscription_id=asked.row.pk, actor=actor_of(asked), clock=asked.clock)
+        actions.resume(subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="The subscription is active.")
 
 
@@ -258,7 +252,7 @@ class ChangePlanOperation(Operation[Subscription]):
         changes.change(
             subscription_id=asked.row.pk,
             order=_order(asked),
-            actor=actor_of(asked),
+            actor=asked.actor,
             clock=asked.clock,
         )
         return Done(message="The change is made or scheduled; the timeline shows it.")

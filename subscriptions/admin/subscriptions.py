@@ -51,9 +51,7 @@ class MarkPaid(Operation[Subscription]):
 
     def run(self, asked: Asked[Subscription]) -> Done:
         """Confirm it."""
-        lifecycle.mark_paid(
-            subscription_id=asked.row.pk, actor=moves.actor_of(asked), clock=asked.clock
-        )
+        lifecycle.mark_paid(subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="The payment is confirmed; the subscription is active.")
 
 

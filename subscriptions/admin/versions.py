@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from core.admin import base
 from core.admin.operations import Asked, Consequence, Done, Inspection, Operation, Table
 from subscriptions import errors
-from subscriptions.admin import comparison, moves
+from subscriptions.admin import comparison
 from subscriptions.models import Entitlement, MeteredPrice, PlanVersion, Price, Subscription
 from subscriptions.services import catalog, migration
 
@@ -391,7 +391,7 @@ def _migrate(
         migration.Migration(
             from_version_id=asked.row.pk, to_version_id=target.pk, is_dry_run=is_dry_run
         ),
-        actor=moves.actor_of(asked),
+        actor=asked.actor,
         clock=asked.clock,
         batch=MIGRATED_AT_ONCE,
     )

@@ -1,15 +1,17 @@
 """The admin's house rules: who may do what, on POST alone, with a reason, and told before."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
+from core import errors
 from core.admin.base import EngineAdmin
 from core.admin.operations import Inspection, OperationForm, ReasonForm
-from core.models import OutboxEvent, ServiceKey, User
+from core.models import AuditEntry, OutboxEvent, ServiceKey, User
 from core.services import login, service_keys
 from subscriptionEngine.roles import ROLES
 from tests import factories, staff
@@ -18,6 +20,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("standing_clock")]
 
 EVERYBODY = set(ROLES)
 ALLOWED = {
+    ("subscriptions.Feature", "switch_feature", "feature"): {"owner"},
+    ("subscriptions.FeatureSwitch", "end_switch", "switch"): {"owner"},
+    ("core.ServiceKey", "rotate_key", "key"): {"owner"},
     ("subscriptions.Feature", "archive_feature", "feature"): {"catalog manager", "owner"},
     ("subscriptions.Plan", "archive_plan", "plan"): {"catalog manager", "owner"},
     ("subscriptions.Plan", "draft_version", "plan"): {"catalog manager", "owner"},
@@ -40,12 +45,15 @@ ALLOWED = {
     ("core.User", "set_password", "user"): {"owner"},
 }
 VALUES = {
+    "rotate_key": {"overlap_seconds": "60"},
+    "switch_feature": {"state": "deny", "ttl_seconds": "60"},
     "change_plan": {"plan": "pro", "quantity": "2", "when": "", "usage_policy": "keep"},
     "pause": {"resume_at_0": "", "resume_at_1": ""},
     "start_plan": {"plan": "pro", "quantity": "1"},
     "set_password": {"password": "a new long passphrase"},
 }
 LISTS = {
+    "core.AuditEntry": {"owner"},
     "core.Customer": EVERYBODY,
     "core.OutboxEvent": {"finance", "owner"},
     "core.ServiceKey": {"owner"},
@@ -55,6 +63,7 @@ LISTS = {
     "metering.MeterEvent": EVERYBODY,
     "metering.UsageEntry": EVERYBODY,
     "subscriptions.Feature": EVERYBODY,
+    "subscriptions.FeatureSwitch": EVERYBODY,
     "subscriptions.Plan": EVERYBODY,
     "subscriptions.PlanGroup": EVERYBODY,
     "subscriptions.PlanVersion": EVERYBODY,
@@ -212,11 +221,53 @@ class TestServiceKeys:
             browser.post("/admin/core/servicekey/add/", staff.confirmed(**{**self.VALUES, **wrong}))
         assert ServiceKey.objects.count() == 0
 
+    def test_are_rotated_with_an_overlap_and_shown_once(self, at):
+        old = factories.make_service_key()
+        browser = staff.client("owner")
+        address = staff.page(old.service_key, "rotate_key")
+        told = browser.post(address, {"overlap_seconds": "3600", "reason": "yearly"})
+        assert "works for 3,600 seconds more" in told.content.decode()
+        made = browser.post(address, staff.confirmed(overlap_seconds="3600"))
+        credential = re.search(r'id="secret">([^<]+)<', made.content.decode()).group(1)
+        for each in (credential, old.credential):
+            service_keys.authenticate(credential=each, clock=factories.standing(at))
+        later = factories.standing(at + timedelta(seconds=3600))
+        with pytest.raises(errors.Unauthenticated):
+            service_keys.authenticate(credential=old.credential, clock=later)
+        entry = AuditEntry.objects.get(action="service_key.rotated")
+        assert entry.actor.startswith("staff ")
+        assert entry.reason == "a ticket asks for it"
+
     def test_end_when_revoked(self, at):
         key = factories.make_service_key().service_key
         answer = staff.client("owner").post(staff.page(key, "revoke_key"), staff.confirmed())
         key.refresh_from_db()
         assert (answer.status_code, key.is_usable(at=at)) == (302, False)
+
+
+class TestAuditLog:
+    def test_shows_what_was_and_what_is_without_secrets(self, at):
+        key = factories.make_service_key().service_key
+        owner = staff.client("owner")
+        owner.post(staff.page(key, "revoke_key"), staff.confirmed())
+        entry = AuditEntry.objects.get(action="service_key.revoked")
+        shown = owner.get(staff.page(entry)).content.decode()
+        assert "revoked_at" in shown
+        assert "a ticket asks for it" in shown
+        assert key.secret_hash not in shown
+        assert owner.post(staff.page(entry), {"reason": "x"}).status_code == 403
+
+    @pytest.mark.parametrize("by", ["actor", "object_id", "request_id"])
+    def test_is_searched_by_actor_object_and_request(self, by, at):
+        key = factories.make_service_key().service_key
+        factories.make_service_key()
+        owner = staff.client("owner")
+        owner.post(staff.page(key, "revoke_key"), staff.confirmed())
+        entry = AuditEntry.objects.get(action="service_key.revoked")
+        found = owner.get("/admin/core/auditentry/", {"q": getattr(entry, by)})
+        rows = list(found.context["cl"].result_list)
+        assert entry in rows
+        assert all(getattr(row, by) == getattr(entry, by) for row in rows)
 
 
 class TestUsers:

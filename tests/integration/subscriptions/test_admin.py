@@ -10,6 +10,7 @@ from subscriptions import selectors
 from subscriptions.models import (
     Entitlement,
     Feature,
+    FeatureSwitch,
     Plan,
     PlanVersion,
     Price,
@@ -220,6 +221,28 @@ class TestFeature:
         assert manager.post(address, staff.confirmed()).status_code == 302
         world.feature.refresh_from_db()
         assert world.feature.archived_at is not None
+
+
+class TestSwitch:
+    def test_denies_a_feature_to_everybody_until_it_is_ended(self, world):
+        owner = staff.client("owner")
+        address = staff.page(world.feature, "switch_feature")
+        asked = {"state": "deny", "ttl_seconds": "600"}
+        told = owner.post(address, {"reason": "x", **asked}).content.decode()
+        assert "api_calls is refused to every customer within 2 seconds" in told
+        owner.post(address, staff.confirmed(**asked))
+        switch = FeatureSwitch.objects.get(feature=world.feature)
+        assert (switch.state, switch.reason) == ("deny", "a ticket asks for it")
+        owner.post(staff.page(switch, "end_switch"), staff.confirmed())
+        switch.refresh_from_db()
+        assert switch.ended_at is not None
+
+    def test_holds_no_longer_than_a_week(self, world):
+        before = staff.rows()
+        values = staff.confirmed(state="deny", ttl_seconds="604801")
+        answer = staff.client("owner").post(staff.page(world.feature, "switch_feature"), values)
+        assert answer.status_code == 200
+        assert staff.rows() == before
 
 
 class TestPlan:
