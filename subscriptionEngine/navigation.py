@@ -19,6 +19,9 @@ AREAS = (
         (
             ("Balances", "metering.balance", "data_usage"),
             ("Usage ledger", "metering.usageentry", "receipt_long"),
+            ("Grants", "metering.grant", "add_circle"),
+            ("Overrides", "subscriptions.override", "tune"),
+            ("Holds", "metering.hold", "lock_clock"),
             ("Meters", "metering.meter", "speed"),
             ("Meter events", "metering.meterevent", "sensors"),
         ),

@@ -24,6 +24,12 @@ ROLES = {
         "subscriptions.cancel_subscription",
         "subscriptions.pause_subscription",
         "subscriptions.change_subscription",
+        "subscriptions.add_override",
+        "subscriptions.end_override",
+        "metering.add_grant",
+        "metering.void_grant",
+        "metering.release_hold",
+        "metering.reverse_usageentry",
     ),
     "finance": (
         *VIEW_CUSTOMERS,

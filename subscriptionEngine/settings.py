@@ -53,6 +53,7 @@ class Engine:
     refresh_reuse_grace_seconds: int
     body_bytes_max: int
     test_clocks_allowed: bool
+    staff_grant_units_max: int
     event_batch_bytes_max: int
     resources_enabled: bool
 
@@ -68,6 +69,7 @@ ENGINE = Engine(
     refresh_reuse_grace_seconds=env.int("REFRESH_REUSE_GRACE_SECONDS", default=10),
     body_bytes_max=env.int("BODY_BYTES_MAX", default=1_048_576),
     test_clocks_allowed=env.bool("ALLOW_TEST_CLOCKS", default=DEBUG),
+    staff_grant_units_max=env.int("STAFF_GRANT_UNITS_MAX", default=10_000),
     event_batch_bytes_max=env.int("EVENT_BATCH_BYTES_MAX", default=16_777_216),
     resources_enabled=env.bool("RESOURCES_ENABLED", default=True),
 )

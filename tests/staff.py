@@ -16,11 +16,12 @@ from core import actors
 from core.admin.base import EngineAdmin, declared_permissions
 from core.models import User
 from core.services import roles
-from metering.models import Balance, UsageEntry
-from metering.services import meters
+from core.services.idempotency import KeyedRequest
+from metering.models import Balance, Grant, Hold, UsageEntry
+from metering.services import consumption, granting, holds, meters
 from subscriptionEngine.roles import ROLES
-from subscriptions.models import PlanVersion, Subscription
-from subscriptions.services import switches
+from subscriptions.models import Override, PlanVersion, Subscription
+from subscriptions.services import overriding, switches
 from tests import factories
 
 APPS = ("core", "subscriptions", "metering")
@@ -110,8 +111,6 @@ def world(at: datetime) -> World:
             "waiting": waiting,
             "user": user,
             "key": factories.make_service_key().service_key,
-            "balance": Balance.objects.get(),
-            "entry": UsageEntry.objects.get(),
             "switch": switches.turn(
                 feature_key="sso",
                 state="allow",
@@ -119,12 +118,49 @@ def world(at: datetime) -> World:
                 actor=actors.Actor(name="test", reason="test"),
                 clock=factories.standing(at),
             ),
+            "balance": Balance.objects.get(customer=customer),
+            "entry": UsageEntry.objects.get(customer=customer),
+            **given(at),
             "meter": meters.define(
                 meters.Definition(key="calls", event_type="api.call", aggregation="count"),
                 clock=factories.standing(at),
             ),
         }
     )
+
+
+def given(at: datetime) -> dict[str, Any]:
+    """Return a hold, a grant and an override of a customer beside the others."""
+    factories.make_plan("side", at=at, limits={"side_calls": 50}, group="side")
+    clock, customer = factories.standing(at), factories.make_customer(at=at)
+    factories.subscribe(customer, "side", at=at)
+    common = {"customer_id": customer.pk, "actor": factories.ACTOR, "clock": clock}
+    holds.create(
+        consumption.Request(
+            customer_id=customer.pk,
+            wanted=[consumption.Wanted(feature_key="side_calls", units=7)],
+            keyed=KeyedRequest(key="hold", fingerprint="f"),
+        ),
+        ttl_seconds=300,
+        clock=clock,
+    )
+    granting.create(
+        order=granting.Order(feature_key="side_calls", units=20),
+        keyed=KeyedRequest(key="grant", fingerprint="f"),
+        render=lambda row: {"grant": str(row.pk)},
+        **common,
+    )
+    overriding.create(
+        order=overriding.Order(feature_key="side_calls", units=30, reason="a promise"),
+        keyed=KeyedRequest(key="override", fingerprint="f"),
+        render=lambda row: {"override": str(row.pk)},
+        **common,
+    )
+    return {
+        "hold": Hold.objects.get(),
+        "grant": Grant.objects.get(),
+        "override": Override.objects.get(),
+    }
 
 
 def screen_of(label: str) -> EngineAdmin[Any]:

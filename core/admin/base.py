@@ -118,7 +118,12 @@ class EngineAdmin(UnfoldAdmin[M]):
 def declared_permissions() -> set[str]:
     """Return the permissions that the operations of all screens ask for."""
     screens = (each for each in site._registry.values() if isinstance(each, EngineAdmin))  # noqa: SLF001 - Django's one list of them
-    return {operation.permission for screen in screens for operation in screen.operations}
+    return {
+        name
+        for screen in screens
+        for operation in screen.operations
+        for name in (operation.permission, *operation.further_permissions)
+    }
 
 
 class ReadOnlyAdmin(EngineAdmin[M]):

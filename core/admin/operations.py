@@ -109,12 +109,13 @@ class Operation(Generic[R]):
     """One thing that staff may do to a row.
 
     `previews` says that the consequence depends on what is entered, so that it is shown between
-    entering and confirming.
+    entering and confirming. `further_permissions` are those that it asks about by `Asked.may`.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     permission: ClassVar[str]
+    further_permissions: ClassVar[Sequence[str]] = ()
     icon: ClassVar[str] = ""
     form: ClassVar[type[OperationForm]] = ReasonForm
     previews: ClassVar[bool] = False

@@ -1,5 +1,5 @@
 """Show customers with all they have, their balances, and the usage ledger."""
 
-from metering.admin import customers, meters, usage
+from metering.admin import customers, grants, holds, meters, usage
 
-__all__ = ["customers", "meters", "usage"]
+__all__ = ["customers", "grants", "holds", "meters", "usage"]

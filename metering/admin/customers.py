@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.urls import reverse
@@ -32,6 +32,7 @@ from core.admin.operations import (
 from core.admin.text import instant
 from core.models import Customer, Member
 from metering import selectors
+from metering.admin import grants
 from metering.admin.usage import limit_text, percent_text
 from metering.models import Balance
 from metering.services import explaining
@@ -156,6 +157,30 @@ class ExplainDecision(Inspection[Customer]):
         )
 
 
+class NearLimit(admin.SimpleListFilter):
+    """Keep the customers who have used 80 % of a limit, or more."""
+
+    title = "near a limit"
+    parameter_name = "near"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ANN401, ARG002 - Django's signature
+        """Return the bands."""
+        return [("80", "80 % and more"), ("100", "used up")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Customer]) -> QuerySet[Customer]:  # noqa: ARG002 - Django's signature
+        """Return the customers of the band, by the balances that decide now."""
+        if self.value() not in {"80", "100"}:
+            return queryset
+        at = clocks.process_clock().now()
+        near = Balance.objects.filter(
+            Q(period_ends_at__isnull=True) | Q(period_ends_at__gt=at),
+            is_current=True,
+            limit_units__gt=0,
+            limit_units__lte=(F("used_units") + F("held_units")) * 100 / int(self.value() or 0),
+        )
+        return queryset.filter(pk__in=near.values("customer"))
+
+
 class MemberInline(base.ReadOnlyInline):
     """The users who act for a customer."""
 
@@ -171,10 +196,11 @@ class MemberInline(base.ReadOnlyInline):
 class CustomerAdmin(base.ReadOnlyAdmin[Customer]):
     """Customers: the plan in force, how near they are to a limit, and all they have."""
 
-    operations = (StartPlan, ExplainDecision)
+    operations = (StartPlan, *grants.OPERATIONS, ExplainDecision)
     inlines = (MemberInline,)
     empty_text = "A customer is made when a user registers."
     list_display = ("name", "external_key", "plan", "state", "worst_usage", "created_at")
+    list_filter = (NearLimit,)
     search_fields = ("external_key",)
     search_help_text = "The beginning of the external key, an id, or a member's username or e-mail."
     ordering = ("-id",)
@@ -327,6 +353,9 @@ class CustomerAdmin(base.ReadOnlyAdmin[Customer]):
             for name, text in (
                 ("metering_usageentry", "Usage ledger"),
                 ("metering_balance", "All balances"),
+                ("metering_grant", "Grants"),
+                ("subscriptions_override", "Overrides"),
+                ("metering_hold", "Holds"),
                 ("subscriptions_subscription", "All subscriptions"),
                 ("core_outboxevent", "Published events"),
             )

@@ -5,9 +5,56 @@ from typing import Any
 from django.contrib import admin
 
 from core.admin import base
+from core.admin.operations import Asked, Consequence, Done, Operation
 from metering.models import Balance, UsageEntry
+from metering.services import reversing
 
-KIND_COLORS = {UsageEntry.Kind.CONSUME: "success", UsageEntry.Kind.DENIED: "danger"}
+KIND_COLORS = {
+    UsageEntry.Kind.CONSUME: "success",
+    UsageEntry.Kind.RECORD: "success",
+    UsageEntry.Kind.CAPTURE: "success",
+    UsageEntry.Kind.DENIED: "danger",
+    UsageEntry.Kind.HOLD: "info",
+    UsageEntry.Kind.REVERSAL: "warning",
+}
+
+
+class ReverseEntry(Operation[UsageEntry]):
+    """Take counted usage back."""
+
+    name = "reverse_entry"
+    title = "Reverse"
+    permission = "metering.reverse_usageentry"
+    icon = "undo"
+    is_dangerous = True
+
+    def is_offered(self, row: UsageEntry) -> bool:
+        """Offer it for what counted units itself."""
+        return row.kind in reversing.REVERSIBLE and row.drawn_for is None
+
+    def consequence(self, asked: Asked[UsageEntry]) -> Consequence:
+        """Tell what comes back, and where to."""
+        row = asked.row
+        return Consequence(
+            sentences=(
+                f"{row.units:,} {row.feature.key} leave the period that counted them.",
+                "They return to the sources that gave them, as far as these still stand.",
+                "The entry stays, and a reversal stands beside it. It can be reversed once.",
+            )
+        )
+
+    def run(self, asked: Asked[UsageEntry]) -> Done:
+        """Reverse it."""
+        reversing.reverse(
+            reversing.Reversal(
+                customer_id=asked.row.customer_id,
+                entry_id=asked.row.pk,
+                keyed=asked.keyed,
+                reason=asked.reason,
+            ),
+            clock=asked.clock,
+        )
+        return Done(message=f"{asked.row.units:,} {asked.row.feature.key} are taken back.")
 
 
 @admin.register(Balance)
@@ -54,6 +101,7 @@ class BalanceAdmin(base.LedgerAdmin[Balance]):
 class UsageEntryAdmin(base.LedgerAdmin[UsageEntry]):
     """The usage ledger, newest first; append-only, by the database too."""
 
+    operations = (ReverseEntry,)
     empty_text = "Every consumed unit and every denial will stand here."
     list_display = (
         "consumed_at",

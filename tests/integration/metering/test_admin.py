@@ -10,10 +10,18 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from core.admin import base
-from core.models import Customer, OutboxEvent
+from core.models import AuditEntry, Customer, OutboxEvent
 from metering import errors
-from metering.models import Balance, Meter, MeterEvent, UsageEntry
-from subscriptions.models import Feature, Plan, PlanGroup, PlanVersion, Subscription
+from metering.models import Balance, Grant, Meter, MeterEvent, UsageEntry
+from subscriptions.models import (
+    Feature,
+    FeatureSwitch,
+    Override,
+    Plan,
+    PlanGroup,
+    PlanVersion,
+    Subscription,
+)
 from tests import factories, staff
 from tests.integration.core.test_admin import LISTS
 
@@ -47,7 +55,7 @@ class TestCustomer:
         assert 'data-label="Worst usage">85 %</td>' in row
 
     def test_worst_usage_forgets_a_period_that_is_over(self, world, at):
-        balance = Balance.objects.get()
+        balance = world.balance
         screen = staff.screen_of("core.Customer")
         rows = [world.customer]
         screen.prepare_page(rows)
@@ -191,6 +199,24 @@ def many(world, at) -> staff.World:
     copies(world.active, customers, status="canceled", ended_at=at)
     copies(world.entry, customers, key=None, balance_id=None)
     copies(world.balance, customers)
+    copies(world.override, customers)
+    copies(world.grant, customers)
+    AuditEntry.objects.bulk_create(
+        AuditEntry(at=at, actor="a", action="b", object_type="c", object_id=name) for name in names
+    )
+    FeatureSwitch.objects.bulk_create(
+        FeatureSwitch(
+            feature=world.feature,
+            state="deny",
+            created_at=at,
+            expires_at=at + timedelta(days=1),
+            ended_at=at,
+        )
+        for _ in names
+    )
+    entries = iter(UsageEntry.objects.filter(key=None))
+    for customer in customers:
+        copies(world.hold, [customer], entry_id=next(entries).pk)
     copies(world.active.timeline.all()[0], customers)
     copies(OutboxEvent.objects.all()[0], customers)
     copies(event, customers, meter_id=world.meter.pk)
@@ -293,3 +319,96 @@ class TestMeter:
         values = staff.confirmed(**{**self.FORM, **wrong})
         answer = staff.client("catalog manager").post("/admin/metering/meter/add/", values)
         assert (answer.status_code, Meter.objects.count()) == (status, 0)
+
+
+class TestGiving:
+    def test_more_units_is_told_and_done_once(self, world, browser):
+        asked = {"feature": "api_calls", "units": "500", "category": "promotional"}
+        address = staff.page(world.customer, "give_grant")
+        told = browser.post(address, {"reason": "x", **asked}).content.decode()
+        assert "gets 500 units of api_calls at once; they expire never." in told
+        assert "He has 1,997 left of 2,000 now" in told
+        sent = staff.confirmed(_token="a" * 32, **asked)
+        assert [browser.post(address, sent).status_code for _ in range(2)] == [302, 302]
+        grant = Grant.objects.get(customer=world.customer)
+        assert (grant.units, grant.category) == (500, "promotional")
+        assert grant.reason == "a ticket asks for it"
+        assert Balance.objects.get(pk=world.balance.pk).limit_units == 2500
+
+    def test_more_units_than_the_role_may_give_is_refused(self, world, browser, settings):
+        cap = settings.ENGINE.staff_grant_units_max
+        asked = {"feature": "api_calls", "category": "paid"}
+        address = staff.page(world.customer, "give_grant")
+        before = staff.rows()
+        answer = browser.post(address, staff.confirmed(units=str(cap + 1), **asked))
+        assert answer.status_code == 409
+        assert f"Your role grants at most {cap:,} units at a time" in answer.content.decode()
+        assert staff.rows() == before
+        assert browser.post(address, staff.confirmed(units=str(cap), **asked)).status_code == 302
+        owner = staff.client("owner")
+        assert owner.post(address, staff.confirmed(units=str(cap + 1), **asked)).status_code == 302
+
+    def test_is_ended_by_voiding(self, world, browser, at):
+        address = staff.page(world.grant, "void_grant")
+        assert "What is left of the 20 side_calls is gone" in browser.get(address).content.decode()
+        assert browser.post(address, staff.confirmed()).status_code == 302
+        world.grant.refresh_from_db()
+        assert world.grant.voided_at == at
+
+    def test_an_override_changes_the_limit_until_it_ends(self, world, browser):
+        asked = {"feature": "api_calls", "units": "100", "ends_at_0": "2026-03-20"}
+        asked |= {"ends_at_1": "00:00:00", "value": ""}
+        address = staff.page(world.customer, "override_entitlement")
+        told = browser.post(address, {"reason": "x", **asked}).content.decode()
+        assert "100 units a period more, from now until 2026-03-20 00:00 UTC" in told
+        browser.post(address, staff.confirmed(**asked))
+        override = Override.objects.get(customer=world.customer)
+        assert Balance.objects.get(pk=world.balance.pk).limit_units == 2100
+        browser.post(staff.page(override, "end_override"), staff.confirmed())
+        assert Balance.objects.get(pk=world.balance.pk).limit_units == 2000
+
+    def test_an_override_that_the_feature_has_not_is_refused(self, world, browser):
+        before = staff.rows()
+        values = staff.confirmed(feature="sso", units="5", ends_at_0="", ends_at_1="", value="")
+        answer = browser.post(staff.page(world.customer, "override_entitlement"), values)
+        assert answer.status_code == 409
+        assert staff.rows() == before
+
+
+class TestTakingBack:
+    def test_a_hold_is_released(self, world, browser):
+        address = staff.page(world.hold, "release_hold")
+        assert "can use 7 side_calls again at once" in browser.get(address).content.decode()
+        assert browser.post(address, staff.confirmed()).status_code == 302
+        world.hold.refresh_from_db()
+        assert world.hold.state == "released"
+        assert Balance.objects.get(pk=world.hold.balance_id).held_units == 0
+
+    def test_an_entry_is_reversed_at_most_once(self, world, browser):
+        address = staff.page(world.entry, "reverse_entry")
+        assert browser.post(address, staff.confirmed()).status_code == 302
+        assert Balance.objects.get(pk=world.balance.pk).used_units == 0
+        before = staff.rows()
+        assert browser.post(address, staff.confirmed()).status_code == 409
+        assert staff.rows() == before
+
+    def test_a_denial_has_nothing_to_take_back(self, world, browser, at):
+        with pytest.raises(errors.UsageLimitReached):
+            factories.consume(world.customer, 99_999, at=at)
+        denial = UsageEntry.objects.get(kind="denied")
+        before = staff.rows()
+        answer = browser.post(staff.page(denial, "reverse_entry"), staff.confirmed())
+        assert answer.status_code == 409
+        assert staff.rows() == before
+
+
+class TestNearLimit:
+    def test_keeps_the_customers_of_the_band(self, world, browser, at):
+        factories.consume(world.customer, 1596, at=at)
+        listed = "/admin/core/customer/?near="
+        assert list(browser.get(f"{listed}80").context["cl"].result_list) == []
+        factories.consume(world.customer, 1, at=at)
+        assert list(browser.get(f"{listed}80").context["cl"].result_list) == [world.customer]
+        assert list(browser.get(f"{listed}100").context["cl"].result_list) == []
+        factories.consume(world.customer, 400, at=at)
+        assert list(browser.get(f"{listed}100").context["cl"].result_list) == [world.customer]

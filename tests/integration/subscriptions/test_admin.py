@@ -357,7 +357,8 @@ class TestSubscription:
         browser = staff.client("read-only")
         shown = browser.get(staff.page(world.active)).content.decode()
         assert "payment_succeeded" in shown
-        listed = browser.get(staff.listed("subscriptions.Subscription", status="active"))
+        query = {"status": "active", "q": world.customer.external_key.replace(" ", "+")}
+        listed = browser.get(staff.listed("subscriptions.Subscription", **query))
         assert listed.context["cl"].result_count == 1
 
     def test_and_its_timeline_are_never_edited_by_hand(self, world):
