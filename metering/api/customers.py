@@ -77,7 +77,7 @@ class GrantsView(APIView):
     )
     def post(self, request: Request, customer: str) -> Response:
         """Grant units."""
-        owner = _managed(request, customer, permission="metering.add_grant")
+        owner = managed(request, customer, permission="metering.add_grant")
         given = strict.read(shapes.GrantInput, request)
         answer = granting.create(
             customer_id=owner.pk,
@@ -102,7 +102,7 @@ class GrantsView(APIView):
     )
     def get(self, request: Request, customer: str) -> Response:
         """List grants."""
-        owner = _managed(request, customer, permission="metering.view_grant", scope="read")
+        owner = managed(request, customer, permission="metering.view_grant", scope="read")
         strict.read_query(PageQuery, request)
         pages = pagination.CursorPages()
         rows = Grant.objects.filter(customer=owner).select_related("feature")
@@ -128,7 +128,7 @@ class VoidGrantView(APIView):
     )
     def post(self, request: Request, customer: str, grant_id: UUID) -> Response:
         """Void a grant."""
-        owner = _managed(request, customer, permission="metering.change_grant")
+        owner = managed(request, customer, permission="metering.change_grant")
         given = strict.read(shapes.ReverseInput, request)
         answer = granting.void(
             customer_id=owner.pk,
@@ -160,7 +160,7 @@ class OverridesView(APIView):
     )
     def post(self, request: Request, customer: str) -> Response:
         """Override an entitlement."""
-        owner = _managed(request, customer, permission="subscriptions.add_override")
+        owner = managed(request, customer, permission="subscriptions.add_override")
         given = strict.read(shapes.OverrideInput, request)
         answer = overriding.create(
             customer_id=owner.pk,
@@ -184,7 +184,7 @@ class OverridesView(APIView):
     )
     def get(self, request: Request, customer: str) -> Response:
         """List overrides."""
-        owner = _managed(request, customer, permission="subscriptions.view_override", scope="read")
+        owner = managed(request, customer, permission="subscriptions.view_override", scope="read")
         strict.read_query(PageQuery, request)
         pages = pagination.CursorPages()
         rows = Override.objects.filter(customer=owner).select_related("feature")
@@ -210,7 +210,7 @@ class EndOverrideView(APIView):
     )
     def post(self, request: Request, customer: str, override_id: UUID) -> Response:
         """End an override."""
-        owner = _managed(request, customer, permission="subscriptions.change_override")
+        owner = managed(request, customer, permission="subscriptions.change_override")
         given = strict.read(shapes.ReverseInput, request)
         answer = overriding.end(
             customer_id=owner.pk,
@@ -223,7 +223,8 @@ class EndOverrideView(APIView):
         return responses.recorded(answer)
 
 
-def _managed(request: Request, named: str, *, permission: str, scope: str = "write") -> Customer:
+def managed(request: Request, named: str, *, permission: str, scope: str = "write") -> Customer:
+    """Return the named customer to a service key with the scope or to permitted staff."""
     return access.access_managed_customer(
         request, scope=f"customers:{scope}", permission=permission, named=named
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from metering.api.bodies import Body, figures, instant
-from metering.models import Grant, Hold, UsageEntry
+from metering.models import AlertThreshold, Grant, Hold, UsageEntry
 from subscriptions.models import Override
 
 
@@ -99,4 +99,14 @@ def override(given: Override) -> Body:
         "starts_at": instant(given.starts_at),
         "ends_at": instant(given.ends_at),
         "reason": given.reason,
+    }
+
+
+def alert(threshold: AlertThreshold) -> Body:
+    """Return a customer's own threshold."""
+    return {
+        "id": str(threshold.pk),
+        "feature": threshold.feature.key,
+        "units": threshold.units,
+        "percent": threshold.percent,
     }

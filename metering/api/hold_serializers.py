@@ -25,6 +25,7 @@ from subscriptions.services import overriding
 REASON_LENGTH_MAX = 255
 PRIORITY_MAX = 32_767
 COUNT_MAX = 1000
+PERCENT_MAX = 1000
 
 
 class TtlField(StrictIntegerField):
@@ -210,3 +211,20 @@ class OverrideSerializer(serializers.Serializer[Any]):
     starts_at = serializers.DateTimeField()
     ends_at = serializers.DateTimeField(allow_null=True)
     reason = serializers.CharField()
+
+
+class AlertInput(StrictSerializer):
+    """When to alert: at counted units, or at a share of the limit."""
+
+    feature = KeyField()
+    units = UnitsField(required=False)
+    percent = StrictIntegerField(required=False, min_value=1, max_value=PERCENT_MAX)
+
+
+class AlertSerializer(serializers.Serializer[Any]):
+    """A customer's own threshold; one of units and percent."""
+
+    id = serializers.UUIDField()
+    feature = serializers.CharField()
+    units = serializers.IntegerField(allow_null=True)
+    percent = serializers.IntegerField(allow_null=True)

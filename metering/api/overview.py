@@ -207,6 +207,10 @@ class ExplainView(APIView):
             schema.CUSTOMER_PARAMETER,
             OpenApiParameter("units", int, description="1 … 10^12 (1)."),
             OpenApiParameter("at", str, description="RFC 3339 with offset (now)."),
+            OpenApiParameter("entity", str, description="Member or entity, where counted so."),
+            OpenApiParameter(
+                "entry", str, description="Id of a ledger line: explain its decision instead."
+            ),
         ),
         refusals=(
             errors.UnknownField,
@@ -221,12 +225,10 @@ class ExplainView(APIView):
         customer = access.access_customer(
             request, scope="entitlements:read", named=asked.get("customer")
         )
-        question = explaining.Question(
-            customer=customer,
-            feature=subscription_selectors.get_feature(key=feature),
-            units=asked["units"],
-            at=asked.get("at"),
-            used_by=shapes.used_by(asked, request),
-        )
-        explanation = explaining.explain(question, clock=clock.process_clock())
-        return Response(explanations.explanation(explanation))
+        known = subscription_selectors.get_feature(key=feature)
+        if "entry" in asked:
+            explained = explaining.explain_entry(customer=customer, entry_id=asked["entry"])
+        else:
+            question = shapes.question_of(asked, request, customer=customer, feature=known)
+            explained = explaining.explain(question, clock=clock.process_clock())
+        return Response(explanations.explanation(explained))

@@ -19,8 +19,9 @@ from core.api.serializers import (
 )
 from core.models import Customer
 from metering.models import UsageEntry
-from metering.services import consumption, drawing
+from metering.services import consumption, drawing, explaining
 from metering.services.drawing import For, Wanted
+from subscriptions.facts import FeatureFacts
 from subscriptions.models import Entitlement, Feature, Subscription
 from subscriptions.services import lifecycle
 
@@ -125,6 +126,19 @@ def usage_request(
     )
 
 
+def question_of(
+    asked: dict[str, Any], request: Request, *, customer: Customer, feature: FeatureFacts
+) -> explaining.Question:
+    """Return what a validated query asks to explain."""
+    return explaining.Question(
+        customer=customer,
+        feature=feature,
+        units=asked["units"],
+        at=asked.get("at"),
+        used_by=used_by(asked, request),
+    )
+
+
 def order_of(given: dict[str, Any]) -> lifecycle.Order:
     """Return the order of a validated subscription input."""
     return lifecycle.Order(
@@ -147,6 +161,7 @@ class ExplainQuery(CustomerQuery):
     units = UnitsField(required=False, default=1)
     at = InstantField(required=False)
     entity = EntityField()
+    entry = serializers.UUIDField(required=False)
 
 
 class EntriesQuery(CustomerQuery):

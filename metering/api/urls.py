@@ -4,6 +4,7 @@ from django.urls import path
 
 from metering.api import (
     afterwards,
+    alerts,
     customers,
     events,
     history,
@@ -43,6 +44,12 @@ urlpatterns = [
         "customers/<str:customer>/grants/<uuid:grant_id>/void/",
         customers.VoidGrantView.as_view(),
         name="grant-void",
+    ),
+    path("customers/<str:customer>/alerts/", alerts.AlertsView.as_view(), name="alerts"),
+    path(
+        "customers/<str:customer>/alerts/<uuid:alert_id>/",
+        alerts.AlertView.as_view(),
+        name="alert",
     ),
     path(
         "customers/<str:customer>/overrides/",

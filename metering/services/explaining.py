@@ -1,7 +1,7 @@
 """Explain a decision: what is in force, what is counted, and the rule that decides."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from core import errors as core_errors
 from core.clock import rfc3339
 from core.models import Customer
 from metering import decision, errors, grants, selectors
-from metering.decision import Denied
+from metering.decision import Denied, Draw, Item, Place
 from metering.models import Balance, Grant, Hold, UsageEntry
 from metering.selectors import Overview, Standing
 from metering.services import checking, drawing, past
@@ -30,6 +30,7 @@ RULES = {
     errors.PaymentRequired.code: "an incomplete subscription gives no access before it is paid",
 }
 LIST_MAX = 100
+DECISIONS = (UsageEntry.Kind.CONSUME, UsageEntry.Kind.DENIED, UsageEntry.Kind.HOLD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,17 +97,51 @@ def explain(question: Question, *, clock: clocks.Clock) -> Explanation:
     )
 
 
-def explain_entry(*, customer: Customer, entry_id: UUID) -> UsageEntry:
-    """Return the line that records a decision: its answer stands in it, word for word.
+def explain_entry(*, customer: Customer, entry_id: UUID) -> Explanation:
+    """Return the explanation of a recorded decision: the same answer again, and why.
 
-    :raises NotFound: for a line that is not this customer's.
+    It is decided anew by the one decision, from the figures that the ledger kept of it.
+
+    :raises NotFound: for a line that is not this customer's, or decided nothing.
     """
     entry = (
-        UsageEntry.objects.filter(pk=entry_id, customer=customer).select_related("feature").first()
+        UsageEntry.objects.filter(
+            pk=entry_id, customer=customer, kind__in=DECISIONS, drawn_for__isnull=True
+        )
+        .select_related("feature", "balance")
+        .first()
     )
     if entry is None:
-        raise core_errors.NotFound("There is no such entry.")
-    return entry
+        raise core_errors.NotFound("There is no such decision.")
+    feature = subscription_selectors.get_feature(key=entry.feature.key)
+    facts = subscription_selectors.get_customer_facts(customer=customer)
+    row = past.row_before(entry)
+    overview = selectors.overview_of(facts, rows=[] if row is None else [row], at=entry.consumed_at)
+    standing = selectors.standing_of(overview, feature=feature)
+    code = entry.denial["code"] if entry.denial is not None else ""
+    if row is not None and code in {"", errors.UsageLimitReached.code}:
+        standing = replace(standing, balance=row)
+        code = _decided_on(row, feature, units=entry.units)
+    return Explanation(
+        feature=feature,
+        units=entry.units,
+        at=entry.consumed_at,
+        code=code,
+        rule=_rule(standing, code=code),
+        standing=standing,
+        effective=standing.derived.effective,
+        grants=_usable(customer, feature, at=entry.consumed_at),
+        holds=_live(customer, feature, at=entry.consumed_at),
+        steps=tuple(_steps(standing, units=entry.units, code=code)),
+    )
+
+
+def _decided_on(row: Balance, feature: FeatureFacts, *, units: int) -> str:
+    place = Place(row.feature_id, row.scope)
+    draw = Draw(place=place, feature_key=feature.key, units=units)
+    item = Item(feature_id=row.feature_id, feature_key=feature.key, units=units, draws=(draw,))
+    outcome = decision.decide([item], balances={place: row}, codes={})
+    return outcome.code if isinstance(outcome, Denied) else ""
 
 
 def _decide(question: Question, overview: Overview) -> tuple[Standing, str]:

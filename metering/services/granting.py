@@ -67,7 +67,9 @@ def create(
     @db.operation
     def run() -> Recorded:
         with db.transaction():
-            customer, at = _open_step(customer_id, feature, clock)
+            customer, at = opening.open_place_step(
+                customer_id=customer_id, feature=feature, clock=clock
+            )
             _refuse_contradiction(order, feature, at=at)
             grant = _make(customer, feature, order, actor, at=at)
             balances.rederive(customer=customer, at=at, place=Place(feature.id, ""))
@@ -102,7 +104,9 @@ def void(
     @db.operation
     def run() -> Recorded:
         with db.transaction():
-            customer, at = _open_step(customer_id, feature, clock)
+            customer, at = opening.open_place_step(
+                customer_id=customer_id, feature=feature, clock=clock
+            )
             ended = Grant.objects.filter(pk=grant_id, voided_at__isnull=True)
             if ended.update(voided_at=at, actor=actor.name):
                 balances.rederive(customer=customer, at=at, place=Place(feature.id, ""))
@@ -113,21 +117,6 @@ def void(
             )
 
     return idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
-
-
-def _open_step(
-    customer_id: UUID, feature: FeatureFacts, clock: clocks.Clock
-) -> tuple[Customer, datetime]:
-    """Lock the customer and all that the feature counts, and carry it to now."""
-    customer = opening.lock_customer_step(customer_id=customer_id)
-    books = opening.open_slow_step(
-        customer=customer,
-        places=[Place(feature.id, "")],
-        features={feature.id: feature},
-        clock=clock,
-    )
-    books.write_step()
-    return customer, books.at
 
 
 def _refuse_contradiction(order: Order, feature: FeatureFacts, *, at: datetime) -> None:

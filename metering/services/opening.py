@@ -141,6 +141,24 @@ def open_slow_step(
     return books
 
 
+def open_place_step(
+    *, customer_id: UUID, feature: FeatureFacts, clock: clocks.Clock
+) -> tuple[Customer, datetime]:
+    """Lock the customer and all that the feature counts for him, and carry it to now.
+
+    :raises NotFound: where there is no such customer.
+    """
+    customer = lock_customer_step(customer_id=customer_id)
+    books = open_slow_step(
+        customer=customer,
+        places=[Place(feature.id, "")],
+        features={feature.id: feature},
+        clock=clock,
+    )
+    books.write_step()
+    return customer, books.at
+
+
 def row_at_step(
     books: Books, *, feature: FeatureFacts, at: datetime, scope: str = ""
 ) -> Balance | None:

@@ -33,3 +33,18 @@ def row_at(row: Balance, *, at: datetime) -> Balance:
         shown.limit_units = line.limit_units
     shown.valid_until = shown.holds_due_at = None
     return shown
+
+
+def row_before(line: UsageEntry) -> Balance | None:
+    """Return the balance as the decision of a line found it; None where it found none."""
+    if line.balance is None:
+        return None
+    shown = copy(line.balance)
+    is_held = line.kind == UsageEntry.Kind.HOLD
+    is_used = line.kind == UsageEntry.Kind.CONSUME
+    shown.used_units = line.used_units - (line.units if is_used else 0)
+    shown.held_units = line.held_units - (line.units if is_held else 0)
+    shown.carried_units, shown.limit_units = line.carried_units, line.limit_units
+    shown.denial_code, shown.is_current = "", True
+    shown.valid_until = shown.holds_due_at = None
+    return shown

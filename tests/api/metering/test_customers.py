@@ -250,3 +250,36 @@ class TestOverrides:
         )
         assert refused.status_code == 404
         assert everything() == before
+
+
+class TestAlerts:
+    def test_are_set_listed_and_removed(self, backend):
+        made = post(backend, "alerts", {"feature": "api_calls", "percent": 80})
+        assert (made.status_code, made.json()["percent"], made.json()["units"]) == (201, 80, None)
+        again = post(backend, "alerts", {"feature": "api_calls", "percent": 80}, key="k2")
+        assert again.json()["id"] == made.json()["id"]
+        assert Balance.objects.get().alert_units == 80
+        listed = backend.get("/api/customers/acme/alerts/").json()["results"]
+        assert listed == [made.json()]
+        path = f"/api/customers/acme/alerts/{made.json()['id']}/"
+        assert backend.delete(path).status_code == 204
+        assert Balance.objects.get().alert_units is None
+        before = everything()
+        assert backend.delete(path).status_code == 404
+        assert everything() == before
+
+    @pytest.mark.parametrize(
+        ("body", "status", "code"),
+        [
+            ({"feature": "api_calls"}, 422, "invalid"),
+            ({"feature": "api_calls", "percent": 80, "units": 5}, 422, "invalid"),
+            ({"feature": "api_calls", "percent": 0}, 422, "invalid"),
+            ({"feature": "sso", "units": 5}, 422, "feature_not_metered"),
+            ({"feature": "nope", "units": 5}, 404, "feature_unknown"),
+        ],
+    )
+    def test_are_refused_where_they_make_no_sense(self, backend, body, status, code):
+        before = everything()
+        refused = post(backend, "alerts", body)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+        assert everything() == before

@@ -7,6 +7,7 @@ from rest_framework.test import APIClient
 
 from core import clock
 from core.models import Customer
+from metering import errors
 from metering.models import Balance, UsageEntry
 from subscriptions.models import Subscription, TimelineEntry
 from subscriptions.services import lifecycle
@@ -339,6 +340,27 @@ class TestExplain:
             "subscription_paused",
             "a paused subscription gives no access",
         )
+
+    def test_answers_a_recorded_decision_again(self, client, customer, pro):
+        granted = factories.consume(customer, 880, at=STARTED).entries[0]
+        with pytest.raises(errors.UsageLimitReached):
+            factories.consume(customer, 1, at=STARTED, key="denied")
+        denied = UsageEntry.objects.get(kind="denied")
+        with pytest.raises(errors.FeatureNotInPlan):
+            factories.consume(customer, 1, at=STARTED, feature="court_minutes")
+        missing = UsageEntry.objects.get(kind="denied", feature__key="court_minutes")
+        Balance.objects.update(limit_units=5000, ceiling_units=5000)
+        for entry, units, code, remaining in (
+            (granted, 880, None, 880),
+            (denied, 1, "usage_limit_reached", 0),
+        ):
+            body = self.explain(client, entry=str(entry.pk)).json()
+            assert (body["units"], body["code"], body["allowed"]) == (units, code, not code)
+            assert (body["balance"]["limit"], body["balance"]["remaining"]) == (1000, remaining)
+        body = self.explain(client, feature="court_minutes", entry=str(missing.pk)).json()
+        assert (body["code"], body["balance"]) == ("feature_not_in_plan", None)
+        unknown = self.explain(client, entry="01936d3c-7c00-7000-8000-0000000000c1")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
 
     def test_looks_ahead_and_back_to_the_start_of_the_period(self, client, pro):
         ahead = self.explain(client, units=1000, at="2026-04-01T00:00:00Z").json()

@@ -26,9 +26,9 @@ from subscriptions.models import Feature, Plan
 from subscriptions.services import overriding
 from tests import factories
 
-SHORT = 12
+SHORT = 5
 EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", str(SHORT)))
-STEPS = int(os.environ.get("STATE_MACHINE_STEPS", "25"))
+STEPS = int(os.environ.get("STATE_MACHINE_STEPS", "20"))
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 ALLOWANCE = 20
 TICK = timedelta(microseconds=1)
