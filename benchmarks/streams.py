@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from metering.services.ingest import Event
+from metering.services.arrivals import Event
 from metering.services.meters import Definition
 
 DUPLICATES = 0.3

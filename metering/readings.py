@@ -1,13 +1,13 @@
 """Read from an event what a meter counts: pure, exact, and strict about types."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from metering import paths
 from metering.models import Meter
 from metering.models.meters import DECIMAL_PLACES, TEXT_LENGTH_MAX
 from metering.paths import Path
+from subscriptions.facts import FeatureFacts
 
 Aggregation = Meter.Aggregation
 VALUE_MAX = 10**12
@@ -22,13 +22,25 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Feeds:
+    """A feature whose usage a meter feeds, and how many units of it each unit read comes to."""
+
+    feature: FeatureFacts
+    rate_units: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What one meter reads from one event: a whole value or millionths, or a text, and groups."""
+    """What one meter reads from one event: a whole value or millionths, or a text, and groups.
+
+    It feeds the usage of the features in `feeds`: its value, or a unit where it has none.
+    """
 
     meter_id: int | None
     value: int | None
     text: str | None
     groups: dict[str, str]
+    feeds: tuple[Feeds, ...] = ()
 
 
 NOTHING = Reading(meter_id=None, value=None, text=None, groups={})
@@ -42,10 +54,11 @@ class Reader:
     value_path: Path
     groups: tuple[tuple[str, Path], ...]
     filters: tuple[tuple[Path, frozenset[tuple[type, object]]], ...]
+    feeds: tuple[Feeds, ...] = ()
 
     @classmethod
-    def of(cls, meter: Meter) -> "Reader":
-        """Return the reader of the meter."""
+    def of(cls, meter: Meter, *, feeds: tuple[Feeds, ...] = ()) -> "Reader":
+        """Return the reader of the meter, which feeds these features."""
         return cls(
             meter=meter,
             value_path=paths.parse(meter.value_path or "$"),
@@ -54,6 +67,7 @@ class Reader:
                 (paths.parse(path), frozenset((type(value), value) for value in values))
                 for path, values in meter.filters.items()
             ),
+            feeds=feeds,
         )
 
     def read(self, document: object) -> Reading | None:
@@ -73,7 +87,11 @@ class Reader:
         elif self.meter.aggregation != Aggregation.COUNT:
             value = self._value(paths.find(self.value_path, document=document))
         return Reading(
-            meter_id=self.meter.pk, value=value, text=text, groups=self._groups(document)
+            meter_id=self.meter.pk,
+            value=value,
+            text=text,
+            groups=self._groups(document),
+            feeds=self.feeds,
         )
 
     def _groups(self, document: object) -> dict[str, str]:
@@ -93,20 +111,15 @@ class Reader:
 
     def _value(self, given: object) -> int:
         value = millionths(given) if self.meter.is_decimal else whole(given)
+        if value is not None and value < 0 and self.meter.feature_id is not None:
+            msg = f"{self.meter.value_path} feeds usage, which never falls"
+            raise Unreadable(msg)
         bound = VALUE_MAX * SCALE if self.meter.is_decimal else VALUE_MAX
         if value is None or abs(value) > bound:
             kind = "a decimal of at most six places" if self.meter.is_decimal else "an integer"
             msg = f"{self.meter.value_path} must be {kind}, at most 10^12 in size"
             raise Unreadable(msg)
         return value
-
-
-def readers_by_type(meters: Iterable[Meter]) -> dict[str, list[Reader]]:
-    """Return the readers of the meters by the type of event that they count."""
-    found: dict[str, list[Reader]] = {}
-    for meter in meters:
-        found.setdefault(meter.event_type, []).append(Reader.of(meter))
-    return found
 
 
 def whole(given: object) -> int | None:

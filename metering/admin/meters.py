@@ -58,6 +58,12 @@ class MeterForm(ReasonForm):
         widget=UnfoldAdminTextInputWidget,
         help_text='Paths and their accepted values, e.g. {"$.status": ["ok"]}.',
     )
+    feature_key = forms.SlugField(
+        max_length=100,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="The metered feature whose usage it feeds; empty for none.",
+    )
     late_horizon_seconds = forms.IntegerField(
         min_value=0,
         initial=604_800,
@@ -73,6 +79,7 @@ class MeterForm(ReasonForm):
         "is_decimal",
         "group_by",
         "filters",
+        "feature_key",
         "late_horizon_seconds",
         "reason",
     )
@@ -98,10 +105,13 @@ class DefineMeter(Operation[None]):
     def consequence(self, asked: Asked[None]) -> Consequence:
         """Tell what it will count."""
         values = asked.values
+        feeds = (
+            f", which counts as usage of {values['feature_key']}" if values["feature_key"] else ""
+        )
         return Consequence(
             sentences=(
                 f"{values['key']} reads every event {values['event_type']} from now on.",
-                f"Its figure is their {values['aggregation']}.",
+                f"Its figure is their {values['aggregation']}{feeds}.",
                 "What it means can never be changed; another meaning needs another key.",
             )
         )

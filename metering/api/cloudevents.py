@@ -17,7 +17,7 @@ from core import errors
 from core.api import serializers as strict
 from core.api.json import JSONParser
 from core.errors import DomainError
-from metering.services import ingest
+from metering.services import arrivals, ingest
 
 SPECVERSION = "1.0"
 STRUCTURED = "application/cloudevents+json"
@@ -97,7 +97,7 @@ def names_of(sent: Sequence[Read]) -> set[str | None]:
 
 def addressed(
     sent: Sequence[Read], *, customers: Mapping[str | None, UUID]
-) -> list[ingest.Event | DomainError]:
+) -> list[arrivals.Event | DomainError]:
     """Return the events with their customers; refused where the caller may not act for one."""
     return [each if isinstance(each, DomainError) else _addressed(each, customers) for each in sent]
 
@@ -111,13 +111,13 @@ def event_id_of(read_event: Read, body: object, index: int) -> str | None:
     return given if isinstance(given, str) else None
 
 
-def _addressed(sent: Sent, customers: Mapping[str | None, UUID]) -> ingest.Event | DomainError:
+def _addressed(sent: Sent, customers: Mapping[str | None, UUID]) -> arrivals.Event | DomainError:
     customer_id = customers.get(sent.customer_name)
     if customer_id is None and sent.customer_name is None:
         return _invalid("subject", "required", "It names the customer, by id or external key.")
     if customer_id is None:
         return errors.NotFound("There is no such customer.")
-    return ingest.Event(
+    return arrivals.Event(
         customer_id=customer_id,
         source=sent.source,
         event_id=sent.event_id,

@@ -16,7 +16,7 @@ from metering import errors as own_errors
 from metering.api import cloudevents
 from metering.api.cloudevents import Read
 from metering.services import ingest
-from metering.services.ingest import Outcome, Result
+from metering.services.arrivals import Outcome, Result
 
 EVENT_EXAMPLE = {
     "specversion": "1.0",

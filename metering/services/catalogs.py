@@ -30,6 +30,7 @@ METERS = Shape(
     ),
 )
 MEMBERS = ("format", "plan_groups", "features", "plans", "meters")
+DEFINED = {each.name for each in fields(Definition)}
 SAME = {Action.UNCHANGED, Action.NOT_NAMED}
 
 
@@ -108,12 +109,10 @@ def _apply_step(document: Mapping[str, Any], applying: Applying) -> None:
 
 
 def _define(wanted: Meter, applying: Applying) -> None:
-    if wanted.feature is not None:
-        applying.note("meters", wanted.key, Action.REFUSED, "A meter feeds no feature yet.")
-        return
-    given = {each.name: getattr(wanted, each.name) for each in fields(Definition)}
+    given = {name: value for name, value in vars(wanted).items() if name in DEFINED}
+    feature_key = wanted.feature.key if wanted.feature else ""
     try:
-        meters.define_step(Definition(**given), at=applying.at)
+        meters.define_step(Definition(**given, feature_key=feature_key), at=applying.at)
     except errors.Invalid as refusal:
         applying.note("meters", wanted.key, Action.REFUSED, refusal.detail)
         return

@@ -1,63 +1,18 @@
 """Count events exactly once: decide each, claim all, and answer for each."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
-from itertools import groupby
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from django.db import OperationalError
 
 from core import clock as clocks
-from core import db, periods
-from core import errors as core_errors
+from core import db
 from core.errors import DomainError
-from metering import errors, readings
-from metering.models import Meter
-from metering.readings import Reader, Reading
-from metering.services import claims
-from metering.services.claims import EventKey, Row
+from metering.services import arrivals, claims, feeding
+from metering.services.arrivals import COUNTED, DUPLICATE, Batch, Event, Outcome
+from metering.services.claims import Row
 
 EVENTS_MAX = 10_000
-FUTURE_SKEW_SECONDS = 300
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """One event as its sender tells it; without its own time it is taken as of its arrival."""
-
-    customer_id: UUID
-    source: str
-    event_id: str
-    event_type: str
-    occurred_at: datetime | None
-    data: object
-
-    @property
-    def key(self) -> EventKey:
-        """Return what identifies the event for ever."""
-        return EventKey(self.customer_id, self.source, self.event_id)
-
-
-class Result(StrEnum):
-    """What became of an event."""
-
-    COUNTED = "counted"
-    DUPLICATE = "duplicate"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What became of one event, and why it was refused."""
-
-    result: Result
-    refusal: DomainError | None = None
-
-
-COUNTED = Outcome(result=Result.COUNTED)
-DUPLICATE = Outcome(result=Result.DUPLICATE)
 
 
 @db.operation
@@ -79,108 +34,51 @@ def ingest(*, events: Sequence[Event | DomainError], clock: clocks.Clock) -> lis
         raise AssertionError(msg)
     if not events:
         return []
-    received_at = clock.now()
-    readers = _readers(events)
-    outcomes: list[Outcome] = [DUPLICATE] * len(events)
-    fresh: set[EventKey] = set()
-    rows: list[Row] = []
+    batch = Batch(
+        received_at=clock.now(),
+        readers=arrivals.list_readers(events=events),
+        own_instants=arrivals.list_own_instants(events=events),
+    )
     for position, event in enumerate(events):
-        if isinstance(event, DomainError):
-            outcomes[position] = Outcome(result=Result.REFUSED, refusal=event)
-            continue
-        if event.key in fresh:
-            continue
-        try:
-            found = _read(event, readers, received_at=received_at)
-        except DomainError as refusal:
-            outcomes[position] = Outcome(result=Result.REFUSED, refusal=refusal)
-            continue
-        fresh.add(event.key)
-        rows += _rows(event, found, position=position, received_at=received_at)
-    claimed = _claim(rows)
-    for position in claimed:
-        outcomes[position] = COUNTED
+        batch.take(event, position=position)
+    claimed = _claim(batch.plain) | _one_by_one(
+        batch.feeding,
+        lambda customer_id: feeding.feed(
+            customer_id=customer_id, rows=batch.feeding[customer_id], fed=batch.fed, clock=clock
+        ),
+    )
+    outcomes = [
+        COUNTED if position in claimed else batch.refused.get(position, DUPLICATE)
+        for position in range(len(events))
+    ]
     return _forgiven(events, outcomes)
-
-
-def _readers(events: Sequence[Event | DomainError]) -> dict[str, list[Reader]]:
-    types = {event.event_type for event in events if isinstance(event, Event)}
-    meters = Meter.objects.filter(event_type__in=types, archived_at__isnull=True).order_by("id")
-    return readings.readers_by_type(meters)
-
-
-def _read(
-    event: Event, readers: Mapping[str, list[Reader]], *, received_at: datetime
-) -> list[Reading]:
-    """Return what the meters of the event's type read from it; nothing where no filter matches.
-
-    :raises MeterUnknown, EventTooOld, EventInFuture, Invalid: where it is to be refused.
-    """
-    own = readers.get(event.event_type)
-    if not own:
-        raise errors.MeterUnknown.counting(event.event_type)
-    _check_time(event, own, received_at=received_at)
-    try:
-        found = [reader.read(event.data) for reader in own]
-    except readings.Unreadable as error:
-        raise core_errors.Invalid.at("/data", code="invalid", detail=f"{error}.") from error
-    return [reading for reading in found if reading is not None]
-
-
-def _check_time(event: Event, readers: Sequence[Reader], *, received_at: datetime) -> None:
-    if event.occurred_at is None:
-        return
-    horizon = min(reader.meter.late_horizon_seconds for reader in readers)
-    if periods.is_accepted(
-        event_at=event.occurred_at,
-        received_at=received_at,
-        late_horizon_seconds=horizon,
-        future_skew_seconds=FUTURE_SKEW_SECONDS,
-    ):
-        return
-    if event.occurred_at > received_at:
-        detail = f"Its time lies more than {FUTURE_SKEW_SECONDS} s ahead of the engine's clock."
-        raise errors.EventInFuture(detail)
-    detail = f"Its time lies more than {horizon} s before its arrival."
-    raise errors.EventTooOld(detail)
-
-
-def _rows(
-    event: Event, found: Sequence[Reading], *, position: int, received_at: datetime
-) -> Iterator[Row]:
-    """Yield the rows of an event: at least its item 0, which claims it."""
-    for item, reading in enumerate(found or [readings.NOTHING]):
-        yield Row(
-            customer_id=event.customer_id,
-            source=event.source,
-            event_id=event.event_id,
-            item=item,
-            event_type=event.event_type,
-            occurred_at=event.occurred_at or received_at,
-            received_at=received_at,
-            position=position,
-            meter_id=reading.meter_id,
-            value=reading.value,
-            text=reading.text,
-            groups=reading.groups,
-        )
 
 
 def _claim(rows: Sequence[Row]) -> set[int]:
     """Claim all in one transaction; where one customer's twin is in the way, each by itself."""
     try:
-        with db.transaction():
-            return claims.claim_step(rows=rows)
+        return _claim_together(rows)
     except OperationalError as error:
         if not (db.is_postgres() and db.is_lock_timeout(error)):
             raise
+    own: dict[UUID, list[Row]] = {}
+    for row in rows:
+        own.setdefault(row.customer_id, []).append(row)
+    return _one_by_one(own, lambda customer_id: _claim_together(own[customer_id]))
+
+
+def _claim_together(rows: Sequence[Row]) -> set[int]:
+    with db.transaction():
+        return claims.claim_step(rows=rows)
+
+
+def _one_by_one(customers: Iterable[UUID], claim: Callable[[UUID], set[int]]) -> set[int]:
+    """Claim for each customer by itself: one that waits too long fails the answer, not others."""
     claimed: set[int] = set()
     stuck: OperationalError | None = None
-    ordered = sorted(rows, key=lambda row: row.customer_id)
-    for _, own in groupby(ordered, key=lambda row: row.customer_id):
+    for customer_id in sorted(customers):
         try:
-            with db.transaction():
-                claimed |= claims.claim_step(rows=list(own))
+            claimed |= claim(customer_id)
         except OperationalError as error:
             if not db.is_lock_timeout(error):
                 raise
@@ -195,14 +93,16 @@ def _forgiven(events: Sequence[Event | DomainError], outcomes: Sequence[Outcome]
     refused = {
         position: event.key
         for position, event in enumerate(events)
-        if isinstance(event, Event) and outcomes[position].refusal
+        if outcomes[position].refusal and isinstance(event, Event)
     }
+    if not refused:
+        return list(outcomes)
     counted = {
         event.key
         for event, outcome in zip(events, outcomes, strict=True)
         if isinstance(event, Event) and outcome is COUNTED
     }
-    known = claims.find_claimed(keys=set(refused.values()) - counted) if refused else set()
+    known = claims.find_claimed(keys=set(refused.values()) - counted)
     return [
         DUPLICATE if refused.get(position) in known else outcome
         for position, outcome in enumerate(outcomes)

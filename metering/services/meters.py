@@ -11,8 +11,10 @@ from core import clock as clocks
 from core import db, errors
 from metering import paths
 from metering.models import Meter
+from subscriptions.models import Feature
 
 Aggregation = Meter.Aggregation
+FEEDING = (Aggregation.COUNT, Aggregation.SUM)
 Scalar = str | int | bool
 GROUPS_MAX = 8
 FILTERS_MAX = 8
@@ -27,7 +29,8 @@ class Definition:
     """What a meter counts, of which events, and how.
 
     Paths are those of `metering.paths`, into the event's data. `filters` holds for each path the
-    values of which one must stand there.
+    values of which one must stand there. `feature_key` is the metered feature whose usage it feeds:
+    a unit an event for a count, the value for a sum.
     """
 
     key: str
@@ -39,6 +42,7 @@ class Definition:
     group_by: Mapping[str, str] = field(default_factory=dict)
     filters: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
     late_horizon_seconds: int = 604_800
+    feature_key: str = ""
 
 
 @db.operation
@@ -61,7 +65,8 @@ def define_step(definition: Definition, *, at: datetime) -> Meter:
     :raises Invalid: with pointer, code and detail of everything that is wrong with it.
     """
     db.transaction_required()
-    faults = list(_faults(definition))
+    feature = Feature.objects.filter(key=definition.feature_key).first()
+    faults = [*_faults(definition), *_feeding_faults(definition, feature)]
     if faults:
         raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
     return Meter.objects.create(
@@ -74,6 +79,7 @@ def define_step(definition: Definition, *, at: datetime) -> Meter:
         group_by=dict(definition.group_by),
         filters={path: list(values) for path, values in definition.filters.items()},
         late_horizon_seconds=definition.late_horizon_seconds,
+        feature=feature,
         created_at=at,
     )
 
@@ -134,6 +140,15 @@ def _filter_faults(definition: Definition) -> Iterator[dict[str, str]]:
             yield _fault("/filters", "invalid", detail)
         if not all(isinstance(value, Scalar) for value in values):
             yield _fault("/filters", "invalid", "A filter's values are texts, integers, booleans.")
+
+
+def _feeding_faults(definition: Definition, feature: Feature | None) -> Iterator[dict[str, str]]:
+    if not definition.feature_key:
+        return
+    if feature is None or feature.type != Feature.Type.METERED:
+        yield _fault("/feature", "invalid", "It is no metered feature.")
+    if definition.aggregation not in FEEDING or definition.is_decimal:
+        yield _fault("/feature", "invalid", "Only a count or a sum of integers feeds a feature.")
 
 
 def _path_faults(pointer: str, path: str) -> Iterator[dict[str, str]]:

@@ -1,5 +1,6 @@
 """Count usage after the fact: it happened, so it is never refused, but may be overage."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from metering import errors
 from metering.decision import Denied, Draw, Item, Place
 from metering.models import Balance, UsageEntry
 from metering.services import consumption, ledger, opening
-from metering.services.books import Books
+from metering.services.books import Books, place_of
 from metering.services.consumption import Consumed, Request
 from metering.services.entries import Heading, Lines, show
 from subscriptions.facts import FeatureFacts
@@ -64,40 +65,44 @@ def first_without_row(*, books: Books, items: Sequence[Item]) -> Denied | None:
     return None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Fed:
-    """Units that a meter counted for a period: `usage_at` is any instant in it."""
+    """Units that a meter counted for a feature's period: `usage_at` is any instant in it."""
 
+    feature: FeatureFacts
     usage_at: datetime
     units: int
 
 
-def feed_step(
-    *, customer: Customer, feature: FeatureFacts, fed: Sequence[Fed], clock: clocks.Clock
-) -> datetime:
-    """Count what a meter counted, each in the period of its own time; return the instant.
+def feed_step(*, customer: Customer, fed: Sequence[Fed], clock: clocks.Clock) -> datetime:
+    """Count what meters counted, each in the period of its own time; return the instant.
 
     The caller owns the transaction and holds the locks of the customer and his subscriptions
-    (`opening.lock_customer_step`). What belongs to a closed period is reported there and burns
-    now; a period without a row is opened closed, so that nothing is re-dated. Never refuses.
+    (`opening.lock_customer_step`); it calls this once, with all that it feeds. The units of a
+    feature and period stand in one line. What belongs to a closed period is reported there and
+    burns now; a period without a row is opened closed, so that nothing is re-dated. Never
+    refuses.
     """
     db.transaction_required()
-    place = Place(feature.id, "")
+    features = {each.feature.id: each.feature for each in fed}
     books = opening.open_slow_step(
         customer=customer,
-        places=[place],
-        features={feature.id: feature},
+        places=[Place(feature_id, "") for feature_id in features],
+        features=features,
         clock=clock,
         after=min(each.usage_at for each in fed),
     )
-    lines = Lines(heading=Heading(customer_id=customer.pk, at=books.at))
+    totals: Counter[int] = Counter()
     for each in fed:
-        row = opening.row_at_step(books, feature=feature, at=each.usage_at)
-        current = books.current.get(place)
-        if row is None:
-            continue
-        draw = Draw(place=place, feature_key=feature.key, units=each.units)
+        row = opening.row_at_step(books, feature=each.feature, at=each.usage_at)
+        if row is not None:
+            totals[row.pk] += each.units
+    lines = Lines(heading=Heading(customer_id=customer.pk, at=books.at))
+    for balance_id, units in totals.items():
+        row, place = books.rows[balance_id], place_of(books.rows[balance_id])
+        draw = Draw(place=place, feature_key=features[place.feature_id].key, units=units)
         line = lines.add(kind=UsageEntry.Kind.RECORD, draw=draw, balance=row)
+        current = books.current.get(place)
         count_fed(books=books, row=row, current=current, line=line)
         show(line, balance=row)
     books.write_step()

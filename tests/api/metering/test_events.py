@@ -233,8 +233,8 @@ class TestBatch:
                 assert results(send(client, batch)) == ["counted"] * size
 
     def queries(self) -> int:
-        """Key, customers, meters, and the claim within its transaction; SQLite looks first."""
-        return 6 if db.is_postgres() else 7
+        """Key, customers, meters, test clocks, and the claim; SQLite looks first."""
+        return 7 if db.is_postgres() else 8
 
 
 class TestStructured:

@@ -5,7 +5,7 @@ from rest_framework.test import APIClient
 
 from metering.models import Meter
 from metering.services import ingest, meters
-from metering.services.ingest import Event
+from metering.services.arrivals import Event
 from metering.services.meters import Definition
 from tests import factories
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -15,21 +16,26 @@ from django.db.models import Count, Sum
 
 from benchmarks import streams
 from core import clock, db, errors
-from metering.models import MeterEvent
-from metering.services import claims, ingest, meters
+from metering.models import Balance, Meter, MeterEvent, UsageEntry
+from metering.services import arrivals, claims, ingest, meters
 from tests import factories
 from tests.concurrency import racing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 AT = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+STARTED = datetime(2026, 3, 1, tzinfo=UTC)
 STANDING = clock.FixedClock(at=AT)
 THREADS, EVENTS, KILLS = 8, 400, 6
 
 
-@pytest.fixture
-def stream():
-    meters.define(streams.METER, clock=STANDING)
-    customers = [factories.make_customer(at=AT) for _ in range(7)]
+@pytest.fixture(params=["", "api_calls"], ids=["plain", "feeding"])
+def stream(request):
+    """Return a stream for a meter that feeds nothing, or the usage of a feature."""
+    if request.param:
+        factories.make_plan("free", at=STARTED, limits={"api_calls": 10})
+    definition = replace(streams.METER, feature_key=request.param)
+    meters.define(definition, clock=STANDING)
+    customers = [factories.make_customer(at=STARTED) for _ in range(7)]
     return streams.Stream.of(size=EVENTS, customer_ids=[each.pk for each in customers], at=AT)
 
 
@@ -37,6 +43,17 @@ def counted():
     """Return the events and units of each customer, as the database adds them."""
     rows = MeterEvent.objects.values("customer_id").annotate(events=Count("id"), units=Sum("value"))
     return {row["customer_id"]: (row["events"], row["units"]) for row in rows}
+
+
+def check(stream):
+    """Compare events, units, and usage where the meter feeds it, with plain Python."""
+    expected = stream.expected()
+    assert counted() == expected
+    if Meter.objects.get().feature_id is not None:
+        used = dict(Balance.objects.values_list("customer_id", "used_units"))
+        assert used == {customer_id: units for customer_id, (_, units) in expected.items()}
+        recounted = UsageEntry.objects.values("customer_id").annotate(units=Sum("units"))
+        assert {row["customer_id"]: row["units"] for row in recounted} == used
 
 
 def rows_of(stream, numbers):
@@ -112,9 +129,9 @@ class TestIngestRace:
 
         totals = sum(racing.in_threads([sent(seed) for seed in range(THREADS)]), Counter())
 
+        check(stream)
         expected = stream.expected()
-        assert counted() == expected
-        assert totals[ingest.Result.COUNTED] == sum(events for events, _ in expected.values())
+        assert totals[arrivals.Result.COUNTED] == sum(events for events, _ in expected.values())
         assert sum(totals.values()) == THREADS * EVENTS
 
     @pytest.mark.postgres
@@ -156,7 +173,7 @@ class TestIngestRace:
         assert {
             (event.customer_id == stuck_id, outcome.result)
             for event, outcome in zip(events, again, strict=True)
-        } == {(True, ingest.Result.COUNTED), (False, ingest.Result.DUPLICATE)}
+        } == {(True, arrivals.Result.COUNTED), (False, arrivals.Result.DUPLICATE)}
 
     def test_killed_on_the_way_and_sent_again_is_exact_to_the_unit(self, stream):
         """The short form of `python -m benchmarks ingest`: duplicates, late, invalid, kill −9."""
@@ -187,4 +204,4 @@ class TestIngestRace:
                 kills += 1
             process.join(60)
         assert kills == KILLS
-        assert counted() == stream.expected()
+        check(stream)

@@ -14,7 +14,7 @@ from metering.errors import MeterUnknown
 from metering.measuring import Question
 from metering.models import Meter, MeterEvent
 from metering.services import ingest, meters
-from metering.services.ingest import Event
+from metering.services.arrivals import Event
 from metering.services.meters import Definition
 from tests import factories
 
