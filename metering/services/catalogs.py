@@ -9,7 +9,7 @@ from core import db, errors
 from metering.models import Meter
 from metering.services import meters
 from metering.services.meters import Definition
-from subscriptions.services import catalog, catalog_applying, catalog_documents
+from subscriptions.services import add_on_documents, catalog, catalog_applying, catalog_documents
 from subscriptions.services.catalog_applying import Action, Applying, Change
 from subscriptions.services.documents import Document, Faulty, Shape, fault
 
@@ -29,7 +29,7 @@ METERS = Shape(
         }
     ),
 )
-MEMBERS = ("format", "plan_groups", "features", "plans", "meters")
+MEMBERS = ("format", "plan_groups", "features", "plans", "add_ons", "meters")
 DEFINED = {each.name for each in fields(Definition)}
 SAME = {Action.UNCHANGED, Action.NOT_NAMED}
 
@@ -58,6 +58,7 @@ def export() -> Document:
     return {
         "format": FORMAT,
         **catalog_documents.export(),
+        "add_ons": add_on_documents.export(),
         "meters": [METERS.write(row) for row in rows],
     }
 
@@ -99,6 +100,7 @@ def _apply_step(document: Mapping[str, Any], applying: Applying) -> None:
         detail = f"A catalog has format {FORMAT} and the members {', '.join(MEMBERS)}."
         raise Faulty([fault(f"/{unknown[0] if unknown else 'format'}", detail=detail)])
     catalog_applying.apply_step(document, applying=applying)
+    add_on_documents.apply_step(document, applying=applying)
     for pointer, raw in catalog_documents.entries(document, kind="meters"):
         wanted: Meter = METERS.read(raw, pointer=pointer, known=applying.known)
         if wanted.key in applying.known.of(Meter):

@@ -12,6 +12,7 @@ from metering.models import Meter
 from metering.services import catalogs, meters
 from metering.services.meters import Definition
 from subscriptions.models import (
+    AddOn,
     CatalogRevision,
     Entitlement,
     Feature,
@@ -120,7 +121,7 @@ class TestExport:
     ):
         for number in range(5):
             factories.make_plan(f"more{number}", at=at)
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(9):
             catalogs.export()
 
 
@@ -169,6 +170,42 @@ class TestApply:
         code, changes = apply(tmp_path, renamed)
         assert (code, set(changes.values())) == (0, {"not_named"})
         assert stored() == before
+
+    def test_makes_and_publishes_an_add_on_which_then_never_changes(self, document, tmp_path):
+        entitlement = {"feature": "api_calls", "units": 500}
+        price = {"key": "m", "currency": "EUR", "unit_amount_minor": 500}
+        more = {"key": "more", "name": "More", "plan_group": "main", "prices": [price]}
+        document["add_ons"].append(more | {"entitlements": [entitlement]})
+        told = apply(tmp_path, document)
+        assert told == (
+            0,
+            {("add_ons", "more"): "created", ("add_ons", "more content"): "drafted"},
+        )
+        assert AddOn.objects.get().published_at is None
+        document["add_ons"][0]["is_published"] = True
+        assert apply(tmp_path, document) == (0, {("add_ons", "more content"): "published"})
+        assert apply(tmp_path, document) == (0, {})
+        (exported,) = json.loads(run("export"))["add_ons"]
+        assert (exported["is_published"], exported["entitlements"][0]["units"]) == (True, 500)
+        document["add_ons"][0]["entitlements"][0]["units"] = 600
+        code, changes = apply(tmp_path, document)
+        assert (code, changes) == (1, {("add_ons", "more content"): "refused"})
+        assert AddOn.objects.get().entitlements.get().units == 500
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"prices": [{"key": "m", "currency": "eur", "unit_amount_minor": 5}]},
+            {"entitlements": [{"feature": "api_calls"}]},
+            {"entitlements": [{"feature": "gb"}]},
+        ],
+    )
+    def test_refuses_an_add_on_that_cannot_be_published(self, document, tmp_path, wrong):
+        more = {"key": "more", "name": "More", "plan_group": "main", "is_published": True}
+        document["add_ons"].append(more | wrong)
+        code, changes = apply(tmp_path, document)
+        assert (code, changes[("add_ons", "more content")]) == (1, "refused")
+        assert AddOn.objects.count() == 0
 
     def test_updates_names_and_ranks(self, document, tmp_path):
         plan_of(document, "pro")["name"] = "Professional"
