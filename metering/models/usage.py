@@ -177,6 +177,7 @@ class UsageEntry(models.Model):
     denial = DocumentField(null=True, help_text="Code, detail and facts of a refusal.")
 
     class Meta:
+        verbose_name_plural = "usage entries"
         constraints = [
             models.UniqueConstraint(fields=["customer", "key", "item"], name="usage_entry_claim"),
             models.UniqueConstraint(

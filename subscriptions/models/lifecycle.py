@@ -167,6 +167,7 @@ class TimelineEntry(models.Model):
     request_id = models.CharField(max_length=64, blank=True)
 
     class Meta:
+        verbose_name_plural = "timeline entries"
         indexes = [
             models.Index(fields=["customer", "at", "id"], name="timeline_by_customer"),
         ]
