@@ -69,7 +69,7 @@ def grants(version: PlanVersion) -> Table:
         (row.feature.name, entitlement_text(row))
         for row in version.entitlements.select_related("feature").order_by("feature__key")
     ]
-    return Table(title="What it grants", headers=("Feature", "Granted"), rows=rows)
+    return Table(title="", headers=("Feature", "Granted"), rows=rows)
 
 
 def _content(version: PlanVersion) -> dict[str, str]:

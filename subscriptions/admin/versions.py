@@ -213,8 +213,9 @@ class PlanVersionAdmin(base.EngineAdmin[PlanVersion]):
         ("plan_link", "version", "state"),
         ("trial_days", "trial_end_policy", "grace_seconds"),
         ("published_at", "archived_at"),
+        "grants",
     )
-    readonly_fields = ("plan_link", "version", "state", "published_at", "archived_at")
+    readonly_fields = ("plan_link", "version", "state", "published_at", "archived_at", "grants")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PlanVersion]:
         """Return the versions with their prices."""
@@ -289,6 +290,11 @@ class PlanVersionAdmin(base.EngineAdmin[PlanVersion]):
     def state(self, version: PlanVersion) -> str:
         """Return the status."""
         return version.status
+
+    @admin.display(description="Grants")
+    def grants(self, version: PlanVersion) -> str:
+        """Return all that it grants, at a glance."""
+        return base.table(comparison.grants(version))
 
     @admin.display(description="Live subscriptions")
     def live_subscriptions(self, version: Any) -> int:  # noqa: ANN401 - prepared

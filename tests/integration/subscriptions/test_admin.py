@@ -96,6 +96,7 @@ class TestPlanVersion:
         browser, before = staff.client(superuser=True), staff.rows()
         shown = browser.get(staff.page(version)).content.decode()
         assert 'name="_save"' not in shown
+        assert " a month (hard)" in shown
         assert browser.post(staff.page(version), {"trial_days": "9"}).status_code == 403
         assert staff.rows() == before
 
