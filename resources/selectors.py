@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Prefetch, Q, QuerySet
+from django.db.models import F, OuterRef, Prefetch, Q, QuerySet, Subquery
 
 from core.models import Customer
 from metering import derivation
@@ -17,6 +17,7 @@ from resources.models import (
     BookingPolicy,
     Closure,
     OpeningRule,
+    Participant,
     PeakWindow,
     Resource,
     WaitlistEntry,
@@ -27,7 +28,6 @@ from resources.timetable import Closed, FeatureName, Place, Taken, Terms, Timeta
 from subscriptions import selectors as subscription_selectors
 
 GAP_MAX = ONE_DAY
-Facts = Any  # what `subscription_selectors.get_customer_facts` returns
 POLICY_FIELDS = [each.name for each in fields(Policy) if each.name != "peaks"]
 
 
@@ -128,23 +128,31 @@ def _place(row: Resource, hours: _Hours) -> Place:
     )
 
 
-def get_policies(*, facts: Facts, places: Collection[Place], at: datetime) -> dict[int, Policy]:
+def get_policies(
+    *, customer: Customer, places: Collection[Place], at: datetime
+) -> dict[int, Policy]:
     """Return the terms of each type under the customer's plans at the instant, by type id.
 
     A plan without terms of its own has those of the rest; a type without any has the defaults.
+    The customer's plans are read only where terms differ by plan.
     """
     terms = {place.terms.id: place.terms for place in places}
-    rows = (
+    rows = list(
         BookingPolicy.objects.filter(type__in=terms)
         .annotate(plan_key=F("plan__key"))
         .prefetch_related(Prefetch("peaks", PeakWindow.objects.order_by("starts_at", "id")))
     )
+    plan_keys: dict[int, str | None] = {}
+    if any(row.plan_id is not None for row in rows):
+        facts = subscription_selectors.get_customer_facts(customer=customer)
+        for type_id, each in terms.items():
+            group_id = each.feature.plan_group_id
+            version = derivation.in_force(facts, plan_group_id=group_id, at=at).version
+            plan_keys[type_id] = version.plan_key if version else None
     found = {(row.type_id, row.plan_key): row for row in rows}
     policies: dict[int, Policy] = {}
-    for type_id, each in terms.items():
-        governing = derivation.in_force(facts, plan_group_id=each.feature.plan_group_id, at=at)
-        plan_key = governing.version.plan_key if governing.version else None
-        row = found.get((type_id, plan_key)) or found.get((type_id, None))
+    for type_id in terms:
+        row = found.get((type_id, plan_keys.get(type_id))) or found.get((type_id, None))
         policies[type_id] = policy_of(row) if row else Policy()
     return policies
 
@@ -169,20 +177,23 @@ class Scene:
     """What is fixed for one customer's look at some resources, read once per operation."""
 
     customer: Customer
-    facts: Facts
     places: Mapping[int, Place]
     policies: Mapping[int, Policy]
 
 
 def get_scene(*, customer: Customer, places: Mapping[int, Place], at: datetime) -> Scene:
-    """Return the customer's plans and the terms that they give him, in four statements."""
-    facts = subscription_selectors.get_customer_facts(customer=customer)
-    policies = get_policies(facts=facts, places=places.values(), at=at)
-    return Scene(customer=customer, facts=facts, places=places, policies=policies)
+    """Return the terms that the customer's plans give him, in at most five statements."""
+    policies = get_policies(customer=customer, places=places.values(), at=at)
+    return Scene(customer=customer, places=places, policies=policies)
 
 
 def get_timetable(
-    scene: Scene, *, span: Span, at: datetime, without: UUID | None = None
+    scene: Scene,
+    *,
+    span: Span,
+    at: datetime,
+    without: UUID | None = None,
+    is_policy_waived: bool = False,
 ) -> Timetable:
     """Return what decides about the scene's resources in the span at the instant.
 
@@ -197,7 +208,42 @@ def get_timetable(
         closed=_list_closed(scene.places.values(), span=span),
         policies=scene.policies,
         own=_list_own(scene, span=span, at=at, without=without),
+        is_policy_waived=is_policy_waived,
     )
+
+
+def get_public_timetable(
+    places: Mapping[int, Place], *, span: Span, at: datetime, without: UUID | None = None
+) -> Timetable:
+    """Return what decides about the resources for anybody, in two statements."""
+    return Timetable(
+        at=at,
+        places=places,
+        taken=_list_taken(places, span=span, at=at, without=without),
+        closed=_list_closed(places.values(), span=span),
+        policies={},
+        own=(),
+        is_policy_waived=True,
+    )
+
+
+def list_lapsed(
+    *, customer_id: UUID, places: Collection[int], span: Span, at: datetime
+) -> list[UUID]:
+    """Return the bookings that waited in vain and still stand in the way as stored.
+
+    Those of the customer keep his units, those of the resources their time.
+    """
+    in_the_way = Allocation.objects.filter(
+        is_live=True,
+        resource__in=places,
+        starts_at__lt=span.ends_at + GAP_MAX,
+        occupied_until__gt=span.starts_at,
+    )
+    found = Booking.objects.filter(state=Booking.State.HELD, expires_at__lte=at).filter(
+        Q(customer=customer_id) | Q(pk__in=in_the_way.values("booking"))
+    )
+    return list(found.order_by("due_at", "id").values_list("pk", flat=True))
 
 
 def _list_taken(
@@ -223,6 +269,16 @@ def occupying(*, at: datetime) -> "QuerySet[Allocation]":
     return Allocation.objects.filter(
         Q(booking__expires_at__isnull=True) | Q(booking__expires_at__gt=at), is_live=True
     )
+
+
+def list_allocations(
+    places: Collection[int], *, span: Span, at: datetime
+) -> "QuerySet[Allocation]":
+    """Return what is played in the span, with bookings and customers, in order of time."""
+    rows = occupying(at=at).filter(
+        resource__in=places, starts_at__lt=span.ends_at, ends_at__gt=span.starts_at
+    )
+    return rows.select_related("booking__customer").order_by("starts_at", "id")
 
 
 def _list_closed(places: Iterable[Place], *, span: Span) -> dict[int, list[Closed]]:
@@ -263,15 +319,17 @@ def list_bookings(*, customer: Customer) -> "QuerySet[Booking]":
     return shown(Booking.objects.filter(customer=customer))
 
 
+SHOWN = (
+    Prefetch(
+        "allocations", Allocation.objects.select_related("resource", "feature").order_by("id")
+    ),
+    Prefetch("participants", Participant.objects.order_by("id")),
+)
+
+
 def shown(bookings: "QuerySet[Booking]") -> "QuerySet[Booking]":
     """Add what is shown of a booking, in a constant number of statements."""
-    return bookings.select_related("venue").prefetch_related(
-        Prefetch(
-            "allocations",
-            Allocation.objects.select_related("resource", "feature").order_by("id"),
-        ),
-        "participants",
-    )
+    return bookings.select_related("venue", "customer").prefetch_related(*SHOWN)
 
 
 def list_waitlist(*, customer: Customer) -> "QuerySet[WaitlistEntry]":
@@ -281,10 +339,34 @@ def list_waitlist(*, customer: Customer) -> "QuerySet[WaitlistEntry]":
     )
 
 
-def list_affected(*, closure_of: Iterable[int], span: Span, at: datetime) -> list[Booking]:
+def list_due(*, at: datetime) -> "QuerySet[Booking]":
+    """Return the bookings that the clock has moved, oldest first; test clocks are passed by."""
+    return Booking.objects.due(at=at).filter(customer__test_clock_at__isnull=True)
+
+
+def list_closed_over(*, at: datetime) -> "QuerySet[Booking, Any]":
+    """Return the open bookings not begun that stand within a closure, with its reason."""
+    covering = Closure.objects.filter(
+        Q(resource__isnull=True) | Q(resource=OuterRef("allocations__resource")),
+        venue=OuterRef("venue"),
+        lifted_at__isnull=True,
+        starts_at__lt=OuterRef("ends_at"),
+        ends_at__gt=OuterRef("starts_at"),
+    )
+    return (
+        Booking.objects.open()
+        .filter(starts_at__gt=at, captured_at__isnull=True)
+        .annotate(closed_because=Subquery(covering.order_by("starts_at").values("reason")[:1]))
+        .filter(closed_because__isnull=False)
+        .order_by("starts_at", "id")
+        .distinct()
+    )
+
+
+def list_affected(*, resource_ids: Iterable[int], span: Span, at: datetime) -> list[Booking]:
     """Return the open bookings of the resources that the span touches, oldest first."""
     rows = occupying(at=at).filter(
-        resource__in=closure_of,
+        resource__in=resource_ids,
         booking__state__in=Booking.OPEN_STATES,
         starts_at__lt=span.ends_at,
         ends_at__gt=span.starts_at,

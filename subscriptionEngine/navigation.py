@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.apps import apps
+from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse_lazy
 
@@ -33,6 +35,18 @@ AREAS = (
             ("Plan versions", "subscriptions.planversion", "history_edu"),
             ("Features", "subscriptions.feature", "extension"),
             ("Plan groups", "subscriptions.plangroup", "category"),
+        ),
+    ),
+    (
+        "Bookings",
+        (
+            ("Venues", "resources.venue", "location_on"),
+            ("Bookings", "resources.booking", "event"),
+            ("Waiting list", "resources.waitlistentry", "hourglass_top"),
+            ("Closures", "resources.closure", "thunderstorm"),
+            ("Resources", "resources.resource", "sports_tennis"),
+            ("Resource types", "resources.resourcetype", "category"),
+            ("Booking policies", "resources.bookingpolicy", "rule"),
         ),
     ),
     (
@@ -75,4 +89,5 @@ def _address(model: str) -> str:
 
 def _may_view(request: HttpRequest, model: str) -> bool:
     app_label, name = model.split(".")
-    return request.user.has_perm(f"{app_label}.view_{name}")
+    is_shown = admin.site.is_registered(apps.get_model(model))
+    return is_shown and request.user.has_perm(f"{app_label}.view_{name}")

@@ -5,12 +5,29 @@ VIEW_CUSTOMERS = (
     "core.view_member",
     "subscriptions.view_*",
     "metering.view_*",
+    "resources.view_*",
+)
+FRONT_DESK = (
+    "resources.attend_booking",
+    "resources.book_resource",
+    "resources.cancel_booking",
+    "resources.close_venue",
+    "resources.move_booking",
 )
 CATALOG = tuple(
     f"subscriptions.{verb}_{model}"
     for verbs, models in (
         (("add", "change"), ("feature", "plan", "plangroup", "planversion")),
         (("add", "change", "delete"), ("price", "meteredprice", "entitlement")),
+    )
+    for verb in verbs
+    for model in models
+)
+PLACES = tuple(
+    f"resources.{verb}_{model}"
+    for verbs, models in (
+        (("add", "change"), ("venue", "resource", "resourcetype", "bookingpolicy")),
+        (("add", "change", "delete"), ("openingrule", "peakwindow")),
     )
     for verb in verbs
     for model in models
@@ -30,6 +47,7 @@ ROLES = {
         "metering.void_grant",
         "metering.release_hold",
         "metering.reverse_usageentry",
+        *FRONT_DESK,
     ),
     "finance": (
         *VIEW_CUSTOMERS,
@@ -44,6 +62,7 @@ ROLES = {
         "subscriptions.migrate_planversion",
         "metering.add_meter",
         "metering.archive_meter",
+        *PLACES,
     ),
-    "owner": ("core.*", "subscriptions.*", "metering.*"),
+    "owner": ("core.*", "subscriptions.*", "metering.*", "resources.*"),
 }

@@ -56,6 +56,8 @@ class Engine:
     staff_grant_units_max: int
     event_batch_bytes_max: int
     resources_enabled: bool
+    booking_hold_seconds: int
+    waitlist_offer_seconds: int
 
 
 ENGINE = Engine(
@@ -72,6 +74,8 @@ ENGINE = Engine(
     staff_grant_units_max=env.int("STAFF_GRANT_UNITS_MAX", default=10_000),
     event_batch_bytes_max=env.int("EVENT_BATCH_BYTES_MAX", default=16_777_216),
     resources_enabled=env.bool("RESOURCES_ENABLED", default=True),
+    booking_hold_seconds=env.int("BOOKING_HOLD_SECONDS", default=600),
+    waitlist_offer_seconds=env.int("WAITLIST_OFFER_SECONDS", default=1800),
 )
 
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])

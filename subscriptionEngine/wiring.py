@@ -1,10 +1,13 @@
 """Show in one place where lower apps speak upward: steps, sources of facts, and due work."""
 
+from django.conf import settings
+
 from core import events
 from core.api import limits
 from core.services import deliveries, jobs
 from metering.enforcement import throttles
 from metering.services import balances
+from resources.services import jobs as booking_jobs
 from subscriptions.services import lifecycle, overriding, sweeping
 
 
@@ -13,6 +16,10 @@ def connect() -> None:
     jobs.register(sweeping.SweepJob())
     jobs.register(deliveries.DeliveryJob())
     limits.add_source(throttles.limits_of_plan)
+    if settings.ENGINE.resources_enabled:
+        jobs.register(booking_jobs.SettleJob())
+        jobs.register(booking_jobs.ClosureJob())
+        jobs.register(booking_jobs.WaitlistJob())
     rederive = events.Subscriber(lock=balances.lock_rows_of_change, step=balances.rederive_step)
     for event_type in (lifecycle.CHANGED, overriding.CHANGED):
         events.subscribe(event_type=event_type, subscriber=rederive)

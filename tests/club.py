@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import count
 from typing import Any
 
+from rest_framework.test import APIClient
+
+from core import clock
 from core.models import Customer
+from metering.models import Balance
 from resources.models import (
+    Booking,
     BookingPolicy,
     OpeningRule,
     PeakWindow,
@@ -14,10 +20,12 @@ from resources.models import (
     Venue,
 )
 from resources.opening import Span
+from resources.services import booking, planning
 from tests import factories
 
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
 ALL_WEEK = range(7)
+_numbers = count(1)
 
 
 def make_venue(
@@ -82,3 +90,42 @@ def local(
 
 def span(starts_at: datetime, minutes: int = 60) -> Span:
     return Span(starts_at=starts_at, ends_at=starts_at + timedelta(minutes=minutes))
+
+
+def counted(customer: Customer, feature: str = "court_minutes") -> tuple[int, int]:
+    """Return the used and held units over all usage periods."""
+    rows = Balance.objects.filter(customer=customer, feature__key=feature)
+    return sum(row.used_units for row in rows), sum(row.held_units for row in rows)
+
+
+def book(client: APIClient, start: datetime, /, **fields: Any) -> Any:
+    """Ask for a court, or for what is named, under a key of its own unless one is given."""
+    key = fields.pop("key", f"book{next(_numbers)}")
+    minutes = fields.pop("minutes", 60)
+    body = {
+        "starts_at": clock.rfc3339(start),
+        "ends_at": clock.rfc3339(start + timedelta(minutes=minutes)),
+        "allocations": [{"resource": "court-1"}],
+    } | fields
+    return client.post("/api/bookings/", body, format="json", HTTP_IDEMPOTENCY_KEY=key)
+
+
+def act(client: APIClient, booking: str, move: str, **fields: Any) -> Any:
+    """Move a booking under a key of its own unless one is given."""
+    key = fields.pop("key", f"act{next(_numbers)}")
+    url = f"/api/bookings/{booking}/{move}/"
+    return client.post(url, fields, format="json", HTTP_IDEMPOTENCY_KEY=key)
+
+
+def booked(
+    customer: Customer, resource: Resource, start: datetime, *, at: datetime, held: bool = False
+) -> Booking:
+    """Book an hour by the service and return the booking."""
+    order = planning.Order(
+        customer_id=customer.pk,
+        span=span(start),
+        wishes=[planning.Wish(resource_key=resource.key)],
+        actor=factories.ACTOR,
+        held_seconds=600 if held else None,
+    )
+    return booking.book_by_staff(order, clock=factories.standing(at))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -19,12 +19,13 @@ from core.services import roles
 from core.services.idempotency import KeyedRequest
 from metering.models import Balance, Grant, Hold, UsageEntry
 from metering.services import consumption, granting, holds, meters
+from resources.models import Closure
 from subscriptionEngine.roles import ROLES
 from subscriptions.models import Override, PlanVersion, Subscription
 from subscriptions.services import overriding, switches
-from tests import factories
+from tests import club, factories
 
-APPS = ("core", "subscriptions", "metering")
+APPS = ("core", "subscriptions", "metering", "resources")
 _numbers = count(1)
 
 
@@ -125,6 +126,7 @@ def world(at: datetime) -> World:
                 meters.Definition(key="calls", event_type="api.call", aggregation="count"),
                 clock=factories.standing(at),
             ),
+            **_club(at),
         }
     )
 
@@ -160,6 +162,30 @@ def given(at: datetime) -> dict[str, Any]:
         "hold": Hold.objects.get(),
         "grant": Grant.objects.get(),
         "override": Override.objects.get(),
+    }
+
+
+def _club(at: datetime) -> dict[str, Any]:
+    """Make a venue with a court, a booking, one that is held, and a closure."""
+    court = club.make_resource(venue=club.make_venue())
+    club.make_policy(court.type)
+    factories.make_plan("member", at=at, limits={"court_minutes": 600}, rank=1)
+    member = factories.make_customer(at=at, name="the-member")
+    factories.subscribe(member, "member", at=at)
+    ten = club.local(10, day=(at + timedelta(days=1)).date())
+    return {
+        "venue": court.venue,
+        "court": court,
+        "resource_type": court.type,
+        "booking": club.booked(member, court, ten, at=at),
+        "held_booking": club.booked(member, court, ten + timedelta(hours=2), at=at, held=True),
+        "closure": Closure.objects.create(
+            venue=court.venue,
+            starts_at=ten + timedelta(hours=8),
+            ends_at=ten + timedelta(hours=9),
+            reason="rain",
+            created_at=at,
+        ),
     }
 
 

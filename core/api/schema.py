@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiExample,
     OpenApiParameter,
@@ -19,7 +20,7 @@ from core.errors import DomainError
 View = TypeVar("View", bound=Callable[..., Any])
 SerializerClass = type[serializers.BaseSerializer[Any]]
 RequestBody = SerializerClass | Mapping[str, Mapping[str, Any]]
-Answer = SerializerClass | serializers.BaseSerializer[Any] | None
+Answer = SerializerClass | serializers.BaseSerializer[Any] | OpenApiTypes | None
 ALWAYS = (errors.RateLimited, errors.Internal, errors.LockTimeout, errors.Unavailable)
 BODY = (
     errors.Malformed,
@@ -73,7 +74,7 @@ def operation(  # noqa: PLR0913 - each part of an operation's description is nam
     tag: str,
     summary: str,
     description: str,
-    answers: Mapping[int, Answer],
+    answers: Mapping[int, Answer] | Mapping[tuple[int, str], Answer],
     example: object = None,
     refusals: Sequence[type[DomainError]] = (),
     request: RequestBody | None = None,

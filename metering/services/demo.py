@@ -87,8 +87,11 @@ PLANS = (
 )
 
 
-def fill(*, clock: clocks.Clock) -> None:
-    """Make the example's catalog, its two users, and alice's usage; what stands is kept."""
+def fill(*, clock: clocks.Clock) -> Customer:
+    """Make the example's catalog, its two users, and alice's usage; what stands is kept.
+
+    Return alice's customer.
+    """
     with db.transaction():
         _make_catalog(at=clock.now())
     for plan in Plan.objects.filter(key__in=[each.key for each in PLANS]):
@@ -96,7 +99,9 @@ def fill(*, clock: clocks.Clock) -> None:
             draft = catalog.draft(plan_id=plan.pk, clock=clock)
             catalog.publish(plan_version_id=draft.pk, clock=clock)
     _make_admin()
-    _use_units(_make_alice(clock=clock), clock=clock)
+    alice = _make_alice(clock=clock)
+    _use_units(alice, clock=clock)
+    return alice
 
 
 def _make_catalog(*, at: datetime) -> None:

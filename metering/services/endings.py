@@ -1,6 +1,6 @@
 """End holds: capture, release or extend them, exactly once under a key."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -143,7 +143,6 @@ def lock_holds_step(books: Books, *, operation_ids: Sequence[UUID]) -> list[Hold
 
     :raises RowsMissing: where one has moved to another balance, or waits for its period.
     """
-    books.open_accounts_step()
     holds = locks.lock_operation_holds(customer_id=books.customer_id, operation_ids=operation_ids)
     features = features_of(holds)
     for hold in holds:
@@ -179,18 +178,16 @@ def capture_lines(
     books: Books,
     holds: Sequence[Hold],
     heading: Heading,
-    units: int | None,
+    units: int | Mapping[int, int] | None,
     may_exceed: bool,
 ) -> list[UsageEntry]:
     """Count captured units of live holds (all for None), return the rest; mark the holds.
 
+    A mapping gives the units of each item by the id of its feature.
+
     :raises ExceedsHold: for more units than are held and fit.
     """
-    asked = {
-        hold.item: hold.units if units is None else units
-        for hold in holds
-        if hold.drawn_for is None
-    }
+    asked = {hold.item: _asked_of(hold, units=units) for hold in holds if hold.drawn_for is None}
     held = {hold.item: hold.units for hold in holds if hold.drawn_for is None}
     lines = Lines(heading=heading)
     for hold in holds:
@@ -217,6 +214,12 @@ def capture_lines(
         show(line, balance=row)
         _mark(hold, State.CAPTURED, books=books, captured_units=taken)
     return lines.all()
+
+
+def _asked_of(hold: Hold, *, units: int | Mapping[int, int] | None) -> int:
+    if units is None:
+        return hold.units
+    return units if isinstance(units, int) else units[hold.feature_id]
 
 
 def _release(books: Books, holds: Sequence[Hold], ending: Ending) -> list[UsageEntry]:

@@ -1,7 +1,7 @@
 """Hold units for an owner, such as a booking, inside his own transaction."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -22,10 +22,10 @@ lock_customer_step = opening.lock_customer_step
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How an owned hold ends: with so many units of its item captured; 0 releases it."""
+    """How an owned hold ends: with so many units captured by feature id; nothing releases it."""
 
     hold_id: UUID
-    captured_units: int
+    captured_units: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def _end(books: Books, end: End, *, owner: str) -> None:
     if not live:
         raise core_errors.NotFound("The owner has no such live hold.")
     heading = Heading(customer_id=books.customer_id, at=books.at)
-    if end.captured_units:
+    if any(end.captured_units.values()):
         lines = endings.capture_lines(
             books=books, holds=live, heading=heading, units=end.captured_units, may_exceed=True
         )

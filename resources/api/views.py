@@ -5,11 +5,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from core import clock, errors
+from core import errors
 from core.api import access, responses, schema
 from core.api import serializers as strict
 from resources import selectors
-from resources.api import bodies
+from resources.api import bodies, callers
 from resources.api import serializers as shapes
 from resources.services import availability
 
@@ -98,7 +98,9 @@ class AvailabilityView(APIView):
             request, scope="bookings:read", named=asked.get("customer")
         )
         found = availability.find(
-            customer=customer, query=shapes.query_of(asked), clock=clock.process_clock()
+            customer=customer,
+            query=shapes.query_of(asked),
+            clock=callers.clock_of(customer),
         )
         body = bodies.availability(found)
         return responses.conditional(request, tag=responses.etag(body), body=lambda: body)

@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 from core import clock as clocks
 from core import errors
 from core.models import Customer
-from metering.models import Balance
 from resources import opening, selectors
-from resources.headroom import Headroom
 from resources.opening import Span
+from resources.services import headroom
+from resources.services.headroom import Headroom
 from resources.timetable import Place, Timetable, Want
 
 DAYS_MAX = 31
@@ -66,19 +66,18 @@ def find(*, customer: Customer, query: Query, clock: clocks.Clock) -> Availabili
     first = next(iter(places.values()))
     span = opening.day_span(day=query.first_day, days=query.days, time_zone=first.time_zone)
     scene = selectors.get_scene(customer=customer, places=places, at=clock.now())
-    rows = Balance.objects.filter(customer=customer, feature=first.terms.feature.id)
-    headroom = Headroom(facts=scene.facts, feature=first.terms.feature, rows=list(rows))
+    left = headroom.read(customer=customer, feature_key=first.terms.feature.key, at=clock.now())
     minutes = query.minutes or first.terms.minutes_min
     reach = Span(starts_at=span.starts_at, ends_at=span.ends_at + timedelta(minutes=minutes))
     timetable = selectors.get_timetable(scene, span=reach, at=clock.now())
     slots = [
-        _judged(timetable, headroom, want)
+        _judged(timetable, left, want)
         for want in _wants(query, places, timetable=timetable, minutes=minutes)
     ]
     return Availability(
         time_zone=first.time_zone,
         slots=slots,
-        remaining_units=headroom.remaining_units(at=timetable.at),
+        remaining_units=left.remaining_units(),
     )
 
 
@@ -126,13 +125,13 @@ def _spans_within_hours(
             yield span
 
 
-def _judged(timetable: Timetable, headroom: Headroom, want: Want) -> Slot:
+def _judged(timetable: Timetable, left: Headroom, want: Want) -> Slot:
     units = timetable.cost_units(want)
     refusal = timetable.refuse(want)
     code = (
         refusal.code
         if refusal is not None
-        else headroom.refuse(units=units, starts_at=want.span.starts_at)
+        else left.refuse(units=units, starts_at=want.span.starts_at)
     )
     return Slot(place=want.place, span=want.span, units=units, code=code)
 

@@ -49,6 +49,16 @@ ALLOWED = {
     ("core.Customer", "explain_decision", "customer"): EVERYBODY,
     ("core.ServiceKey", "revoke_key", "key"): {"owner"},
     ("core.User", "set_password", "user"): {"owner"},
+    ("resources.Venue", "show_day", "venue"): EVERYBODY,
+    ("resources.Venue", "close_for_a_time", "venue"): {"support", "owner"},
+    ("resources.Closure", "lift_closure", "closure"): {"support", "owner"},
+    ("resources.Resource", "book_for_customer", "court"): {"support", "owner"},
+    ("resources.Booking", "check_in", "booking"): {"support", "owner"},
+    ("resources.Booking", "confirm_held", "held_booking"): {"support", "owner"},
+    ("resources.Booking", "move_to", "booking"): {"support", "owner"},
+    ("resources.Booking", "mark_no_show", "booking"): {"support", "owner"},
+    ("resources.Booking", "cancel_on_terms", "booking"): {"support", "owner"},
+    ("resources.Booking", "cancel_free", "booking"): {"support", "owner"},
 }
 NO_END = {"ends_at_0": "", "ends_at_1": ""}
 VALUES = {
@@ -60,6 +70,15 @@ VALUES = {
     "override_entitlement": {"feature": "api_calls", "units": "5", **NO_END},
     "start_plan": {"plan": "pro", "quantity": "1"},
     "set_password": {"password": "a new long passphrase"},
+    "show_day": {"day": "2026-03-12"},
+    "close_for_a_time": {"day": "2026-03-12", "starts_at": "18:00", "ends_at": "19:00"},
+    "book_for_customer": {
+        "customer": "the-member",
+        "day": "2026-03-12",
+        "starts_at": "09:00",
+        "minutes": "60",
+    },
+    "move_to": {"day": "2026-03-13", "starts_at": "10:00"},
 }
 LISTS = {
     "core.AuditEntry": {"owner"},
@@ -73,6 +92,13 @@ LISTS = {
     "metering.Meter": EVERYBODY,
     "metering.MeterEvent": EVERYBODY,
     "metering.UsageEntry": EVERYBODY,
+    "resources.Booking": EVERYBODY,
+    "resources.BookingPolicy": EVERYBODY,
+    "resources.Closure": EVERYBODY,
+    "resources.Resource": EVERYBODY,
+    "resources.ResourceType": EVERYBODY,
+    "resources.Venue": EVERYBODY,
+    "resources.WaitlistEntry": EVERYBODY,
     "subscriptions.Feature": EVERYBODY,
     "subscriptions.FeatureSwitch": EVERYBODY,
     "subscriptions.Override": EVERYBODY,
@@ -116,7 +142,7 @@ class TestEveryScreen:
             for each in actions:
                 assert each.allowed_permissions == [each.operation.name]
                 assert re.fullmatch(
-                    r"(core|subscriptions|metering)\.\w+", each.operation.permission
+                    r"(core|subscriptions|metering|resources)\.\w+", each.operation.permission
                 )
 
     def test_asks_for_a_reason_wherever_it_acts(self):

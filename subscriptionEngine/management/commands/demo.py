@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core import clock
 from metering.services import demo
+from resources.services import demo as club
 
 NEXT = """
 Demo data is there: Free 100, Basic 500, Pro 1000 api_calls a month.
@@ -51,6 +52,8 @@ class Command(BaseCommand):
                 "Set DEBUG=1, or add --force if this database may have them."
             )
             raise CommandError(message)
-        demo.fill(clock=clock.process_clock())
+        alice = demo.fill(clock=clock.process_clock())
+        if settings.ENGINE.resources_enabled:
+            club.fill(member=alice, clock=clock.process_clock())
         base = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
         self.stdout.write(NEXT.format(base=base))

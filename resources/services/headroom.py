@@ -1,0 +1,112 @@
+"""Tell whether a customer may still take units for a time: a hint, never a decision.
+
+Only the hold decides, under its locks; this asks the same functions over what is read without
+them. What is derived holds until it changes, so that a month of slots derives once per period.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from core.models import Customer
+from metering import decision, derivation, grants, position
+from metering import selectors as metering_selectors
+from metering.decision import Denied, Place
+from metering.derivation import Derived
+from metering.models import Balance, Grant
+from metering.selectors import Overview
+from metering.services import consumption, drawing
+from metering.services.drawing import For, Wanted
+from subscriptions import selectors as subscription_selectors
+from subscriptions.facts import FeatureFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headroom:
+    """What the customer has of one feature, and of the pool that it draws from, read once."""
+
+    feature: FeatureFacts
+    features: Mapping[int, FeatureFacts]
+    overview: Overview
+    rows: Sequence[Balance]
+    given: Sequence[Grant]
+    _known: dict[Place, list[tuple[datetime, Derived, Balance]]] = field(default_factory=dict)
+
+    def refuse(self, *, units: int, starts_at: datetime) -> str:
+        """Return the code of what refuses the units at the start of play; empty for nothing."""
+        wanted = [Wanted(feature_key=self.feature.key, units=units)]
+        items = drawing.items_of(wanted, features={self.feature.key: self.feature}, used_by=For())
+        places = drawing.places_of(items)
+        rows = {place: self._row(place, starts_at) for place in places}
+        outcome = decision.decide(
+            items,
+            balances={place: row for place, row in rows.items() if row is not None},
+            codes={},
+        )
+        return outcome.code if isinstance(outcome, Denied) else ""
+
+    def remaining_units(self) -> int | None:
+        """Return what is left of the feature now; None where it is unlimited."""
+        return metering_selectors.standing_of(self.overview, feature=self.feature).remaining_units
+
+    def _row(self, place: Place, instant: datetime) -> Balance | None:
+        """Return the balance that would decide at the instant; the rows of others stay unsaved."""
+        feature = self.features[place.feature_id]
+        standing = metering_selectors.standing_of(self.overview, feature=feature)
+        row = metering_selectors.would_be(standing)
+        if row is not None and _holds(row, at=instant):
+            return row
+        for since, known, other in self._known.get(place, ()):
+            until = known.next_change_at
+            if since <= instant and (until is None or instant < until):
+                return other
+        return self._other(place, feature, instant)
+
+    def _other(self, place: Place, feature: FeatureFacts, instant: datetime) -> Balance | None:
+        own = [each for each in self.given if each.feature_id == feature.id]
+        derived = derivation.derive(
+            self.overview.facts,
+            feature=feature,
+            at=instant,
+            has_grants=any(not grants.is_over(each, at=instant) for each in own),
+        )
+        if derived.period is None:
+            return None
+        starts_at = derived.period.starts_at
+        stored = [
+            row
+            for row in self.rows
+            if (row.feature_id, row.period_starts_at) == (feature.id, starts_at)
+        ]
+        other = position.other_row(
+            max(stored, key=lambda row: row.generation, default=None),
+            derived=derived,
+            given=own,
+            facts=self.overview.facts,
+            feature=feature,
+            scope=place.scope,
+            at=instant,
+        )
+        self._known.setdefault(place, []).append((instant, derived, other))
+        return other
+
+
+def read(*, customer: Customer, feature_key: str, at: datetime) -> Headroom:
+    """Return what decides about the feature, in a constant number of statements."""
+    facts = subscription_selectors.get_customer_facts(customer=customer)
+    by_key = drawing.get_metered_features(keys=[feature_key])
+    features = dict(consumption.by_id(by_key))
+    rows = list(Balance.objects.filter(customer=customer, feature__in=features, scope=""))
+    given = Grant.objects.filter(customer=customer, feature__in=features).order_by("id")
+    return Headroom(
+        feature=by_key[feature_key],
+        features=features,
+        overview=metering_selectors.overview_of(facts, rows=rows, at=at),
+        rows=rows,
+        given=list(given),
+    )
+
+
+def _holds(row: Balance, *, at: datetime) -> bool:
+    ends_at = row.period_ends_at
+    return row.period_starts_at <= at and (ends_at is None or at < ends_at)
