@@ -15,7 +15,7 @@ from core.api.serializers import (
     StrictIntegerField,
     StrictSerializer,
 )
-from resources.api.serializers import FIRST_DAY, LAST_DAY, CostSerializer, CustomerNameField
+from resources.api.serializers import FIRST_DAY, LAST_DAY, BookingCostSerializer, CustomerNameField
 from resources.models import Booking, WaitlistEntry
 from resources.models.places import CAPACITY_MAX
 from resources.opening import Span
@@ -62,7 +62,7 @@ class AttendeeSerializer(StrictSerializer):
     guest = StrictBooleanField(required=False, default=False)
 
 
-class TimeSerializer(StrictSerializer):
+class BookingTimeSerializer(StrictSerializer):
     """A time and what is wanted for it."""
 
     customer = CustomerNameField()
@@ -86,7 +86,7 @@ class TimeSerializer(StrictSerializer):
         return attrs
 
 
-class OrderSerializer(TimeSerializer):
+class BookingOrderSerializer(BookingTimeSerializer):
     """What is to be booked, and who takes part."""
 
     participants = serializers.ListField(
@@ -94,7 +94,7 @@ class OrderSerializer(TimeSerializer):
     )
 
 
-class BookSerializer(OrderSerializer):
+class BookSerializer(BookingOrderSerializer):
     """What is to be booked once."""
 
     confirm = StrictBooleanField(
@@ -102,7 +102,7 @@ class BookSerializer(OrderSerializer):
     )
 
 
-class MoveSerializer(TimeSerializer):
+class MoveBookingSerializer(BookingTimeSerializer):
     """Where the booking is to be moved; without allocations, the same resources."""
 
     allocations = serializers.ListField(
@@ -110,7 +110,7 @@ class MoveSerializer(TimeSerializer):
     )
 
 
-class SeriesSerializer(OrderSerializer):
+class BookSeriesSerializer(BookingOrderSerializer):
     """What is to be booked week after week, at the same wall time."""
 
     occurrences = StrictIntegerField(min_value=2, max_value=series.OCCURRENCES_MAX)
@@ -125,7 +125,7 @@ class SeriesSerializer(OrderSerializer):
     )
 
 
-class WaitSerializer(StrictSerializer):
+class WaitForSerializer(StrictSerializer):
     """Which time is waited for."""
 
     customer = CustomerNameField()
@@ -149,7 +149,7 @@ class WaitSerializer(StrictSerializer):
         return attrs
 
 
-class ActSerializer(StrictSerializer):
+class BookingActSerializer(StrictSerializer):
     """For whom, and why."""
 
     customer = CustomerNameField()
@@ -158,7 +158,7 @@ class ActSerializer(StrictSerializer):
     )
 
 
-class CustomerSerializer(StrictSerializer):
+class BookingCustomerSerializer(StrictSerializer):
     """For whom."""
 
     customer = CustomerNameField()
@@ -205,12 +205,12 @@ class AllocationSerializer(serializers.Serializer[Any]):
     quantity = serializers.IntegerField()
 
 
-class UnitsSerializer(serializers.Serializer[Any]):
+class BookingUnitsSerializer(serializers.Serializer[Any]):
     """What the booking takes; with several features, `items` alone."""
 
     feature = serializers.CharField(required=False)
     units = serializers.IntegerField(required=False)
-    items = CostSerializer(many=True, required=False)
+    items = BookingCostSerializer(many=True, required=False)
 
 
 class ParticipantSerializer(serializers.Serializer[Any]):
@@ -230,7 +230,7 @@ class BookingSerializer(serializers.Serializer[Any]):
     ends_at = serializers.DateTimeField()
     time_zone = serializers.CharField()
     allocations = AllocationSerializer(many=True)
-    units = UnitsSerializer()
+    units = BookingUnitsSerializer()
     free_cancel_until = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(
         allow_null=True, help_text="Until when it waits to be confirmed."
@@ -240,18 +240,18 @@ class BookingSerializer(serializers.Serializer[Any]):
     participants = ParticipantSerializer(many=True)
 
 
-class LeavingSerializer(serializers.Serializer[Any]):
+class BookingLeavingSerializer(serializers.Serializer[Any]):
     """What a cancellation would mean now."""
 
     late = serializers.BooleanField()
-    captured = CostSerializer(many=True, help_text="Units that stay used.")
-    returned = CostSerializer(many=True, help_text="Units that return.")
+    captured = BookingCostSerializer(many=True, help_text="Units that stay used.")
+    returned = BookingCostSerializer(many=True, help_text="Units that return.")
     fee_minor = serializers.IntegerField()
     currency = serializers.CharField()
     free_cancel_until = serializers.DateTimeField()
 
 
-class SkippedSerializer(serializers.Serializer[Any]):
+class SkippedDaySerializer(serializers.Serializer[Any]):
     """An occurrence that was not booked."""
 
     date = serializers.DateField(help_text="Local.")
@@ -265,7 +265,7 @@ class SeriesBookedSerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     bookings = BookingSerializer(many=True)
-    skipped = SkippedSerializer(many=True)
+    skipped = SkippedDaySerializer(many=True)
 
 
 class WaitlistEntrySerializer(serializers.Serializer[Any]):
@@ -284,7 +284,7 @@ class WaitlistEntrySerializer(serializers.Serializer[Any]):
     )
 
 
-class ClosedSerializer(serializers.Serializer[Any]):
+class ClosureMadeSerializer(serializers.Serializer[Any]):
     """A closure, and what it cancelled."""
 
     id = serializers.UUIDField()

@@ -84,7 +84,7 @@ def act(
         tag="bookings",
         summary=summary,
         description=description,
-        request=shapes.ActSerializer,
+        request=shapes.BookingActSerializer,
         request_example={"reason": "Rain"},
         answers={200: shapes.BookingSerializer},
         example=BOOKING_EXAMPLE,
@@ -162,7 +162,7 @@ class SeriesView(APIView):
         description="Book every so many weeks at the same wall time, up to 52 times: all or "
         "nothing, or with `on_conflict: skip` what can be had. A day whose clocks leave the time "
         "out is reported in `skipped`, never shifted.",
-        request=shapes.SeriesSerializer,
+        request=shapes.BookSeriesSerializer,
         request_example={**BOOK_EXAMPLE, "occurrences": 10, "on_conflict": "skip"},
         answers={201: shapes.SeriesBookedSerializer},
         example=SERIES_EXAMPLE,
@@ -171,7 +171,7 @@ class SeriesView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Book a series."""
-        given = strict.read(shapes.SeriesSerializer, request)
+        given = strict.read(shapes.BookSeriesSerializer, request)
         customer = callers.booking_customer(request, given)
         repetition = series.Repetition(
             order=shapes.order_of(given, customer_id=customer.pk, actor=callers.actor_of(request)),
@@ -242,7 +242,7 @@ class ConfirmView(APIView):
     )
     def post(self, request: Request, booking_id: UUID) -> Response:
         """Confirm."""
-        given = strict.read(shapes.ActSerializer, request)
+        given = strict.read(shapes.BookingActSerializer, request)
         row = callers.access_booking(
             request, booking_id, scope="bookings:write", named=given.get("customer")
         )
@@ -266,7 +266,7 @@ class CancelView(APIView):
     )
     def post(self, request: Request, booking_id: UUID) -> Response:
         """Cancel."""
-        given = strict.read(shapes.ActSerializer, request)
+        given = strict.read(shapes.BookingActSerializer, request)
         row = callers.access_booking(
             request, booking_id, scope="bookings:write", named=given.get("customer")
         )
@@ -288,15 +288,15 @@ class CancelPreviewView(APIView):
         tag="bookings",
         summary="What would a cancellation cost?",
         description="Tell what cancelling would capture, return and charge now; changes nothing.",
-        request=shapes.CustomerSerializer,
+        request=shapes.BookingCustomerSerializer,
         request_example={},
-        answers={200: shapes.LeavingSerializer},
+        answers={200: shapes.BookingLeavingSerializer},
         example=LEAVING_EXAMPLE,
         refusals=MOVES,
     )
     def post(self, request: Request, booking_id: UUID) -> Response:
         """Preview."""
-        given = strict.read(shapes.CustomerSerializer, request)
+        given = strict.read(shapes.BookingCustomerSerializer, request)
         row = callers.access_booking(
             request, booking_id, scope="bookings:read", named=given.get("customer")
         )
@@ -315,7 +315,7 @@ class CheckInView(APIView):
     )
     def post(self, request: Request, booking_id: UUID) -> Response:
         """Check in."""
-        given = strict.read(shapes.ActSerializer, request)
+        given = strict.read(shapes.BookingActSerializer, request)
         row = callers.access_booking(
             request, booking_id, scope="bookings:write", named=given.get("customer")
         )
@@ -338,7 +338,7 @@ class MoveView(APIView):
         description="Exchange time and resources in one commit; without `allocations` the same "
         "resources at another time. Where the new cannot be had the booking stays as it is. Only "
         "while it can be cancelled free of charge.",
-        request=shapes.MoveSerializer,
+        request=shapes.MoveBookingSerializer,
         request_example=TIME,
         answers={200: shapes.BookingSerializer},
         example=BOOKING_EXAMPLE,
@@ -347,7 +347,7 @@ class MoveView(APIView):
     )
     def post(self, request: Request, booking_id: UUID) -> Response:
         """Move."""
-        given = strict.read(shapes.MoveSerializer, request)
+        given = strict.read(shapes.MoveBookingSerializer, request)
         customer = callers.booking_customer(request, given)
         row = callers.access_booking(
             request, booking_id, scope="bookings:write", named=given.get("customer")

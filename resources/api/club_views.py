@@ -69,7 +69,7 @@ class WaitlistView(APIView):
         summary="Wait for a time",
         description="Wait for a resource, or any one of a type. When the time falls free the "
         "first who may book it is offered it as a held booking.",
-        request=shapes.WaitSerializer,
+        request=shapes.WaitForSerializer,
         request_example={**TIME, "type": "court"},
         answers={201: shapes.WaitlistEntrySerializer},
         example=ENTRY_EXAMPLE,
@@ -78,7 +78,7 @@ class WaitlistView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Wait."""
-        given = strict.read(shapes.WaitSerializer, request)
+        given = strict.read(shapes.WaitForSerializer, request)
         customer = access.access_customer(
             request, scope="bookings:write", named=given.get("customer")
         )
@@ -100,7 +100,7 @@ class LeaveWaitlistView(APIView):
         summary="Wait no longer",
         description="Give up a place in a waiting list. An offer is answered by confirming or "
         "cancelling its booking instead.",
-        request=shapes.CustomerSerializer,
+        request=shapes.BookingCustomerSerializer,
         request_example={},
         answers={200: shapes.WaitlistEntrySerializer},
         example={**ENTRY_EXAMPLE, "state": "ended"},
@@ -109,7 +109,7 @@ class LeaveWaitlistView(APIView):
     )
     def post(self, request: Request, entry_id: UUID) -> Response:
         """Leave."""
-        given = strict.read(shapes.CustomerSerializer, request)
+        given = strict.read(shapes.BookingCustomerSerializer, request)
         customer = access.access_customer(
             request, scope="bookings:write", named=given.get("customer")
         )
@@ -137,7 +137,7 @@ class ClosuresView(APIView):
         "cancelled free of charge. For service keys; staff have the admin.",
         request=shapes.ClosureSerializer,
         request_example={**TIME, "venue": "club", "reason": "rain", "cancel_bookings": True},
-        answers={201: shapes.ClosedSerializer},
+        answers={201: shapes.ClosureMadeSerializer},
         example=CLOSURE_EXAMPLE,
         refusals=(
             own_errors.ClosureConflict,

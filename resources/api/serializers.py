@@ -89,7 +89,7 @@ class ResourceListSerializer(serializers.Serializer[Any]):
     previous = serializers.URLField(allow_null=True)
 
 
-class CostSerializer(serializers.Serializer[Any]):
+class BookingCostSerializer(serializers.Serializer[Any]):
     """Units of a feature."""
 
     feature = serializers.CharField()
@@ -106,7 +106,7 @@ class SlotSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(
         allow_null=True, help_text="The code with which a booking would be refused."
     )
-    cost = CostSerializer()
+    cost = BookingCostSerializer()
 
 
 class AvailabilitySerializer(serializers.Serializer[Any]):
