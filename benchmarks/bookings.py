@@ -171,12 +171,12 @@ def _sell(*, at: datetime):  # noqa: ANN202 - its module needs the settings
 def _pair(club: Club, thread: int, number: int, *, resource_key: str) -> None:
     """Book an hour and cancel it, as the API would."""
     from core import clock  # noqa: PLC0415 - needs the settings
+    from core.actors import Actor  # noqa: PLC0415 - as above
     from core.services.idempotency import KeyedRequest  # noqa: PLC0415 - as above
     from resources.api import bodies  # noqa: PLC0415 - as above
     from resources.models import Booking  # noqa: PLC0415 - as above
     from resources.opening import Span  # noqa: PLC0415 - as above
     from resources.services import booking, ending, planning  # noqa: PLC0415 - as above
-    from subscriptions.services.lifecycle import Actor  # noqa: PLC0415 - as above
 
     start = club.start(thread, number)
     actor, key = Actor(name="bench"), f"{thread}-{number}-{time.monotonic_ns()}"

@@ -16,7 +16,6 @@ from resources.models import Allocation, Booking, Participant, WaitlistEntry
 from resources.opening import Span
 from resources.services import ending, moving
 from resources.services.planning import Order, Wish
-from subscriptions.admin.subscriptions import actor_of
 
 State = Booking.State
 COLORS = {
@@ -61,7 +60,7 @@ class CancelBooking(Operation[Booking]):
         """Cancel it."""
         ending.cancel_by_staff(
             booking_id=asked.row.pk,
-            actor=actor_of(asked),
+            actor=asked.actor,
             clock=asked.clock,
             is_free=self.is_free,
         )
@@ -148,7 +147,7 @@ class MarkNoShow(Operation[Booking]):
 
     def run(self, asked: Asked[Booking]) -> Done:
         """Note it."""
-        ending.mark_no_show(booking_id=asked.row.pk, actor=actor_of(asked), clock=asked.clock)
+        ending.mark_no_show(booking_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="Noted.")
 
 
@@ -198,7 +197,7 @@ def _order(asked: Asked[Booking]) -> Order:
             Wish(resource_key=each.resource.key, quantity=each.quantity)
             for each in row.allocations.select_related("resource")
         ],
-        actor=actor_of(asked),
+        actor=asked.actor,
         is_policy_waived=values["is_policy_waived"],
     )
 

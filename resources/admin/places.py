@@ -26,7 +26,6 @@ from resources.models import (
 from resources.opening import Span
 from resources.services import booking, closures, planning
 from resources.services.planning import Order, Wish
-from subscriptions.admin.subscriptions import actor_of
 
 
 class ShowDay(Inspection[Venue]):
@@ -96,7 +95,7 @@ class CloseVenue(Operation[Venue]):
 
     def run(self, asked: Asked[Venue]) -> Done:
         """Close it."""
-        done = closures.close(_planned(asked), actor=actor_of(asked), clock=asked.clock)
+        done = closures.close(_planned(asked), actor=asked.actor, clock=asked.clock)
         return Done(
             message=f"Closed; {len(done.cancelled)} bookings were cancelled.", made=done.closure
         )
@@ -233,7 +232,7 @@ def _order(asked: Asked[Resource]) -> Order:
             time_zone=asked.row.venue.time_zone,
         ),
         wishes=[Wish(resource_key=asked.row.key)],
-        actor=actor_of(asked),
+        actor=asked.actor,
         is_policy_waived=values["is_policy_waived"],
     )
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from rest_framework import serializers
 
+from core.actors import Actor
 from core.api.serializers import (
     InstantField,
     KeyField,
@@ -21,7 +22,6 @@ from resources.models.places import CAPACITY_MAX
 from resources.opening import Span
 from resources.services import closures, planning, series
 from resources.services.planning import Attendee, Order, Wish
-from subscriptions.services.lifecycle import Actor
 
 NAME_LENGTH_MAX = 100
 REASON_LENGTH_MAX = 255

@@ -6,11 +6,11 @@ from uuid import UUID
 from rest_framework.request import Request
 
 from core import clock, errors
+from core.actors import Actor
 from core.api import access, requests
 from core.models import Customer
 from resources import selectors
 from resources.models import Booking
-from subscriptions.services.lifecycle import Actor
 
 
 def clock_of(customer: Customer) -> clock.Clock:

@@ -7,6 +7,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core import clock, errors
+from core.actors import Actor
 from core.api import access, pagination, requests, responses, schema
 from core.api import serializers as strict
 from resources import errors as own_errors
@@ -16,7 +17,6 @@ from resources.api import booking_serializers as shapes
 from resources.api.booking_views import REFUSALS, TIME
 from resources.services import closures, waiting
 from subscriptions import errors as subscription_errors
-from subscriptions.services.lifecycle import Actor
 
 ENTRY_EXAMPLE = {
     "id": "01936d3c-7c00-7000-8000-0000000000e1",

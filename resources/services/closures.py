@@ -7,12 +7,12 @@ from uuid import UUID
 from core import clock as clocks
 from core import db
 from core import errors as core_errors
+from core.actors import Actor
 from resources import errors, locks, selectors
 from resources.models import Booking, Closure, Resource, Venue
 from resources.opening import Span
 from resources.services import ending
 from subscriptions import errors as subscription_errors
-from subscriptions.services.lifecycle import Actor
 
 
 @dataclass(frozen=True, kw_only=True)

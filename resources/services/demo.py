@@ -4,6 +4,7 @@ from datetime import time, timedelta
 
 from core import clock as clocks
 from core import db
+from core.actors import Actor
 from core.models import Customer
 from resources import opening
 from resources.models import (
@@ -20,10 +21,9 @@ from resources.opening import Span
 from resources.services import booking
 from resources.services.planning import Order, Wish
 from subscriptions.models import Feature
-from subscriptions.services import lifecycle
 
 VENUE_KEY, FEATURE_KEY = "club", "court_minutes"
-ACTOR = lifecycle.Actor(name="demo", reason="demo data")
+ACTOR = Actor(name="demo", reason="demo data")
 RESOURCES = (
     ("court-1", "Court 1", "court", 1),
     ("court-2", "Court 2", "court", 1),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from core import clock as clocks
 from core import db
+from core.actors import Actor
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from resources import standing
@@ -14,7 +15,6 @@ from resources.services import publishing, settling, waiting
 from resources.services.booking import Render
 from resources.standing import Leaving
 from subscriptions import errors as subscription_errors
-from subscriptions.services.lifecycle import Actor
 
 OK = 200
 State = Booking.State

@@ -8,12 +8,12 @@ from uuid import UUID
 
 from core import clock as clocks
 from core import errors as core_errors
+from core.actors import Actor
 from core.errors import DomainError
 from metering.services.drawing import Wanted
 from resources import errors, selectors
 from resources.opening import Span
 from resources.timetable import Place, Timetable, Want
-from subscriptions.services.lifecycle import Actor
 
 WISHES_MAX = 10
 ATTENDEES_MAX = 50

@@ -12,6 +12,7 @@ from core import clock as clocks
 from core import db
 from core import errors as core_errors
 from core import locks as core_locks
+from core.actors import Actor
 from core.errors import DomainError
 from core.models import Customer
 from core.services import idempotency
@@ -23,7 +24,6 @@ from resources.services import booking, planning
 from resources.services.planning import Order, Wish
 from resources.timetable import Place, Want
 from subscriptions import errors as subscription_errors
-from subscriptions.services.lifecycle import Actor
 
 CREATED, OK = 201, 200
 OFFERS_MAX = 200

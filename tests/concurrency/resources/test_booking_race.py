@@ -11,6 +11,7 @@ from django.db import connection
 
 from core import clock
 from core import errors as core_errors
+from core.actors import Actor
 from core.models import OutboxEvent
 from metering.models import Balance
 from resources import locks, selectors
@@ -18,7 +19,6 @@ from resources.models import Allocation, Booking
 from resources.opening import Span
 from resources.services import ending, settling
 from resources.timetable import Want
-from subscriptions.services.lifecycle import Actor
 from tests import club, factories
 from tests.concurrency import racing
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.actors import Actor
 from core.errors import DomainError
 from core.models import Customer
 from core.services.idempotency import KeyedRequest
@@ -14,7 +15,6 @@ from metering.errors import UsageDenied
 from resources.models import Closure, Resource, ResourceType, Venue
 from resources.opening import Span
 from resources.services import availability, booking, ending, planning
-from subscriptions.services.lifecycle import Actor
 from tests import club, factories
 
 pytestmark = pytest.mark.django_db

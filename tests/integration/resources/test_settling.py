@@ -7,11 +7,11 @@ import pytest
 from django.core.management import call_command
 
 from core import clock
+from core.actors import Actor
 from core.models import OutboxEvent
 from resources.models import Allocation, Booking
 from resources.services import ending, jobs, settling
 from subscriptions import errors as subscription_errors
-from subscriptions.services.lifecycle import Actor
 from tests import club, factories
 
 pytestmark = pytest.mark.django_db
