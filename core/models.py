@@ -24,6 +24,8 @@ SCOPES = (
     "meters:read",
     "bookings:read",
     "bookings:write",
+    "billing:read",
+    "billing:write",
 )
 
 

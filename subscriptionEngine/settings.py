@@ -58,6 +58,7 @@ class Engine:
     resources_enabled: bool
     booking_hold_seconds: int
     waitlist_offer_seconds: int
+    proration_method: str
 
 
 ENGINE = Engine(
@@ -76,6 +77,7 @@ ENGINE = Engine(
     resources_enabled=env.bool("RESOURCES_ENABLED", default=True),
     booking_hold_seconds=env.int("BOOKING_HOLD_SECONDS", default=600),
     waitlist_offer_seconds=env.int("WAITLIST_OFFER_SECONDS", default=1800),
+    proration_method=env.str("PRORATION_METHOD", default="second"),
 )
 
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
@@ -322,7 +324,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {"EffectiveEnum": ["now", "period_end"]},
+    "ENUM_NAME_OVERRIDES": {
+        "EffectiveEnum": ["now", "period_end"],
+        "SubscriptionStatusEnum": "subscriptions.models.Subscription.Status",
+        "InvoiceStatusEnum": "billing.models.Invoice.Status",
+    },
 }
 UNFOLD = {
     "SITE_TITLE": "Subscription Engine",

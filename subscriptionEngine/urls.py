@@ -27,6 +27,7 @@ urlpatterns = [
     path("api/", include("subscriptions.api.urls")),
     path("api/", include("metering.api.urls")),
     *resources,
+    path("api/", include("billing.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", pages.SwaggerView.as_view(), name="docs"),
     path("api/redoc/", SpectacularRedocView.as_view(template_name="redoc.html"), name="redoc"),

@@ -2,18 +2,21 @@
 
 from django.conf import settings
 
+from billing import locks as billing_locks
+from billing.services import following, issuing
 from core import events
 from core.api import limits
 from core.services import deliveries, jobs
 from metering.enforcement import throttles
 from metering.services import balances
 from resources.services import jobs as booking_jobs
-from subscriptions.services import lifecycle, overriding, sweeping
+from subscriptions.services import lifecycle, overriding, sweeping, timeline
 
 
 def connect() -> None:
     """Register every step and every kind of due work; calling it again changes nothing."""
     jobs.register(sweeping.SweepJob())
+    jobs.register(issuing.IssueJob())
     jobs.register(deliveries.DeliveryJob())
     limits.add_source(throttles.limits_of_plan)
     if settings.ENGINE.resources_enabled:
@@ -23,3 +26,13 @@ def connect() -> None:
     rederive = events.Subscriber(lock=balances.lock_rows_of_change, step=balances.rederive_step)
     for event_type in (lifecycle.CHANGED, overriding.CHANGED):
         events.subscribe(event_type=event_type, subscriber=rederive)
+    for event_type, step in (
+        (timeline.TRANSITIONED, following.transitioned_step),
+        (timeline.PLAN_CHANGED, following.plan_changed_step),
+        (timeline.ADD_ONS_CHANGED, following.add_ons_changed_step),
+        (timeline.RENEWED, following.renewed_step),
+    ):
+        events.subscribe(
+            event_type=event_type,
+            subscriber=events.Subscriber(lock=billing_locks.lock_nothing, step=step),
+        )

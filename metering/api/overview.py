@@ -1,4 +1,4 @@
-"""Show plan, limits, usage and entitlements of a customer, and let him subscribe."""
+"""Show plan, limits, usage and entitlements of a customer."""
 
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
@@ -6,9 +6,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core import clock, errors
-from core.api import access, requests, responses, schema
+from core.api import access, responses, schema
 from core.api import serializers as strict
-from core.models import Customer
 from metering import selectors
 from metering.api import bodies
 from metering.api import explanation as explanations
@@ -16,8 +15,6 @@ from metering.api import serializers as shapes
 from metering.services import explaining
 from subscriptions import errors as subscription_errors
 from subscriptions import selectors as subscription_selectors
-from subscriptions.api.views import SubscriptionListView
-from subscriptions.services import lifecycle
 
 OVERVIEW_EXAMPLE: dict[str, object] = {
     "plan": "Pro",
@@ -88,55 +85,6 @@ class OwnSubscriptionView(APIView):
         return responses.conditional(
             request, tag=bodies.overview_tag(state), body=lambda: bodies.overview(state)
         )
-
-
-class SubscriptionsView(SubscriptionListView):
-    """List subscriptions, and subscribe."""
-
-    @schema.operation(
-        operation_id="createSubscription",
-        tag="subscriptions",
-        summary="Subscribe to a plan",
-        description="Subscribe the customer. A free plan and a trial are in force at once; a paid "
-        "plan is `incomplete` with how to pay, and what was in force stays so until it is paid.",
-        request=shapes.SubscribeSerializer,
-        request_example={"plan": "pro"},
-        answers={201: shapes.OverviewSerializer},
-        example=OVERVIEW_EXAMPLE,
-        refusals=(
-            subscription_errors.PlanUnknown,
-            subscription_errors.PlanNotAvailable,
-            subscription_errors.CurrencyMismatch,
-            subscription_errors.SubscriptionExists,
-            subscription_errors.TrialAlreadyUsed,
-            errors.PermissionDenied,
-            *schema.CUSTOMER,
-        ),
-        keyed=True,
-    )
-    def post(self, request: Request) -> Response:
-        """Subscribe to a plan."""
-        given = strict.read(shapes.SubscribeSerializer, request)
-        customer = _paying_customer(request, named=given.get("customer"))
-        answer = lifecycle.subscribe(
-            customer_id=customer.pk,
-            order=shapes.order_of(given),
-            actor=_actor(request),
-            keyed=requests.keyed(request),
-            render=bodies.overview_at,
-            clock=clock.process_clock(),
-        )
-        return responses.recorded(answer)
-
-
-def _paying_customer(request: Request, *, named: str | None) -> Customer:
-    return access.access_customer(
-        request, scope="subscriptions:write", named=named, roles=access.PAYING_ROLES
-    )
-
-
-def _actor(request: Request) -> lifecycle.Actor:
-    return lifecycle.Actor(name=access.actor_name(request), request_id=requests.request_id(request))
 
 
 class EntitlementsView(APIView):

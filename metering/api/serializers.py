@@ -11,7 +11,6 @@ from core.api.serializers import (
     InstantField,
     KeyField,
     QuerySerializer,
-    StrictBooleanField,
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,
@@ -23,12 +22,10 @@ from metering.services import consumption, drawing, explaining
 from metering.services.drawing import For, Wanted
 from subscriptions.facts import FeatureFacts
 from subscriptions.models import Entitlement, Feature, Subscription
-from subscriptions.services import lifecycle
 
 METADATA_BYTES_MAX = 2048
 CUSTOMER_LENGTH_MAX = 255
 ENTITY_LENGTH_MAX = 200
-QUANTITY_MAX = 1_000_000
 REASON_LENGTH_MAX = 255
 
 
@@ -139,16 +136,6 @@ def question_of(
     )
 
 
-def order_of(given: dict[str, Any]) -> lifecycle.Order:
-    """Return the order of a validated subscription input."""
-    return lifecycle.Order(
-        plan_key=given["plan"],
-        price_key=given.get("price"),
-        quantity=given["quantity"],
-        wants_trial=given.get("trial"),
-    )
-
-
 class CustomerQuery(QuerySerializer):
     """Which customer a read means."""
 
@@ -170,20 +157,6 @@ class EntriesQuery(CustomerQuery):
     feature = KeyField(required=False)
     limit = StrictIntegerField(required=False)
     cursor = StrictCharField(required=False)
-
-
-class SubscribeSerializer(StrictSerializer):
-    """What to subscribe to."""
-
-    customer = CustomerNameField()
-    plan = KeyField()
-    price = KeyField(required=False)
-    quantity = StrictIntegerField(required=False, default=1, min_value=1, max_value=QUANTITY_MAX)
-    trial = StrictBooleanField(
-        required=False,
-        help_text="True insists on the trial, false leaves it for later; without, it is taken "
-        "where it is open.",
-    )
 
 
 class MoveSerializer(StrictSerializer):

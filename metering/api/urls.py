@@ -16,7 +16,6 @@ from metering.api import (
 )
 
 urlpatterns = [
-    path("subscriptions/", overview.SubscriptionsView.as_view(), name="subscriptions"),
     path("subscriptions/me/", overview.OwnSubscriptionView.as_view(), name="own-subscription"),
     path("subscriptions/me/cancel/", moves.CancelView.as_view(), name="cancel"),
     path("subscriptions/me/undo-cancel/", moves.UndoCancelView.as_view(), name="undo-cancel"),

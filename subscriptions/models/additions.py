@@ -8,6 +8,7 @@ from uuid_utils.compat import uuid7
 
 from core.models import Customer
 from core.periods import Interval
+from subscriptions import terms
 from subscriptions.models.catalog import (
     KEY_LENGTH_MAX,
     PRIORITY_DEFAULT,
@@ -16,6 +17,7 @@ from subscriptions.models.catalog import (
     PlanGroup,
 )
 from subscriptions.models.lifecycle import Subscription
+from subscriptions.terms import Terms
 
 
 class AddOn(models.Model):
@@ -57,6 +59,20 @@ class AddOnPrice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} {self.unit_amount_minor} {self.currency}"
+
+    @property
+    def is_free(self) -> bool:
+        """Tell whether nothing is ever due."""
+        return not self.unit_amount_minor
+
+    def read_terms(self) -> Terms:
+        """Return what a quantity costs: so much for each."""
+        return terms.read(
+            model=terms.PER_UNIT,
+            currency=self.currency,
+            unit_amount_minor=self.unit_amount_minor,
+            document={},
+        )
 
 
 class AddOnEntitlement(models.Model):

@@ -1,0 +1,1 @@
+"""Speak to those who take the money: one port, one adapter each."""

@@ -1,0 +1,36 @@
+"""Lock invoices and an issuer's numbers, in the order of `core.db.LockRank`.
+
+Everything of one customer's money is written under the customer's lock; these come after it.
+"""
+
+from uuid import UUID
+
+from billing.models import Invoice, Issuer
+from core import db
+
+DEFAULT_ISSUER = "default"
+
+
+def lock_nothing(customer_id: UUID) -> None:
+    """Lock nothing more: the steps of billing write under the customer's lock alone."""
+
+
+def lock_invoice(*, invoice_id: UUID) -> Invoice:
+    """Lock one invoice until the transaction ends.
+
+    :raises Invoice.DoesNotExist: where there is none.
+    """
+    db.note_lock(rank=db.LockRank.ROW, key=f"invoice {invoice_id}")
+    return Invoice.objects.select_for_update(no_key=True, of=("self",)).get(pk=invoice_id)
+
+
+def lock_issuer() -> Issuer:
+    """Lock the sequence of the issuer's numbers, last of all; the issuer is made at first use."""
+    db.note_lock(rank=db.LockRank.SEQUENCE, key=f"issuer {DEFAULT_ISSUER}")
+    issuers = Issuer.objects.select_for_update(no_key=True, of=("self",))
+    found = issuers.filter(key=DEFAULT_ISSUER).first()
+    if found is None:
+        new = Issuer(key=DEFAULT_ISSUER, name="Your company")
+        Issuer.objects.bulk_create([new], ignore_conflicts=True)
+        found = issuers.get(key=DEFAULT_ISSUER)
+    return found

@@ -1,0 +1,158 @@
+"""Preview and execute a change of plan with its money: a preview is an execution taken back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from billing.models import Invoice, InvoiceLine
+from billing.services import issuing, subscribing
+from core import clock as clocks
+from core import db
+from core.models import Customer
+from core.services import idempotency
+from core.services.idempotency import KeyedRequest, Recorded
+from metering import errors as metering_errors
+from metering import selectors as metering_selectors
+from subscriptions.models import Subscription
+from subscriptions.planning import ChangePlan
+from subscriptions.services import changes, moves
+from subscriptions.services.changes import ChangeOrder
+from subscriptions.services.moves import Locked
+from subscriptions.services.timeline import Actor
+
+PREVIEWER = Actor(name="preview")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """What a change does: when, its invoice lines, what is due now, and the limits after it.
+
+    `exceeds` names the features of which more is counted than the limit after it covers.
+    """
+
+    effective_at: datetime
+    proration_at: datetime
+    lines: list[InvoiceLine]
+    due_now_minor: int
+    currency: str
+    limits_after: Mapping[str, int | None]
+    exceeds: list[str]
+
+
+Render = Callable[[Quote], Mapping[str, object]]
+
+
+class _TakenBack(Exception):
+    """Undo an execution that was only a preview, and carry what it said."""
+
+    def __init__(self, quote: Quote) -> None:
+        super().__init__()
+        self.quote = quote
+
+
+@db.operation
+def preview(*, customer_id: UUID, order: ChangeOrder, clock: clocks.Clock) -> Quote:
+    """Return what the change would do now; nothing is changed.
+
+    It is executed and rolled back, so that the execution under its `proration_at` does the same
+    to the minor unit, for ten minutes, unless something of the customer's changes before.
+
+    :raises NotFound, SubscriptionEnded, InvalidTransition: as the change itself.
+    :raises PlanUnknown, PlanNotAvailable, CurrencyMismatch, Invalid: for its target.
+    :raises PaymentRequired: from a free subscription to a paid plan.
+    """
+    try:
+        with db.transaction():
+            locked = moves.lock_step(customer_id=customer_id, clock=clock)
+            plan = changes.preview_step(locked, row=locked.own(), order=order)
+            raise _TakenBack(  # noqa: TRY301 - leaving the block is what rolls it back
+                _execute_step(locked, plan, actor=PREVIEWER)
+            )
+    except _TakenBack as taken_back:
+        return taken_back.quote
+
+
+def change(
+    *,
+    customer_id: UUID,
+    order: ChangeOrder,
+    proration_at: datetime | None,
+    actor: Actor,
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
+) -> Recorded:
+    """Change the customer's own subscription, once under the key, and record the answer.
+
+    With a preview's `proration_at` it does what that said. The invoice of an immediate change is
+    issued after the commit, by this process or else by a worker.
+
+    :raises PreviewStale: where the preview is too old, or something changed since.
+    :raises NotFound, SubscriptionEnded, InvalidTransition: where the state does not allow it.
+    :raises PlanUnknown, PlanNotAvailable, CurrencyMismatch, Invalid: for its target.
+    :raises PaymentRequired: from a free subscription to a paid plan.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+    changed: list[UUID] = []
+
+    @db.operation
+    def run() -> Recorded:
+        with db.transaction():
+            locked = moves.lock_step(customer_id=customer_id, clock=clock)
+            row = locked.own()
+            plan = changes.plan_step(locked, row=row, order=order, proration_at=proration_at)
+            body = render(_execute_step(locked, plan, actor=actor))
+            changed.append(row.pk)
+            return idempotency.claim_step(
+                customer_id=customer_id, keyed=keyed, status=moves.OK, body=body, at=locked.at
+            )
+
+    answer = idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
+    if changed and not answer.replayed:
+        issuing.issue_drafts_of(subscription_id=changed[-1], clock=clock)
+    return answer
+
+
+def _execute_step(locked: Locked, plan: ChangePlan, *, actor: Actor) -> Quote:
+    """Do what the plan says, and return what it did."""
+    if plan.starts_payment and plan.subscription.status != Subscription.Status.TRIALING:
+        detail = "A paid plan starts with its payment: end the free subscription and subscribe."
+        raise metering_errors.PaymentRequired(detail)
+    row = changes.change_step(locked, plan=plan, actor=actor)
+    draft = _find_draft(row, at=plan.effective_at)
+    standings = _list_standings(locked.customer, at=plan.effective_at)
+    used = _list_standings(locked.customer, at=locked.at)
+    limits = {key: each.derived.limit_units for key, each in standings.items()}
+    return Quote(
+        effective_at=plan.effective_at,
+        proration_at=plan.at,
+        lines=list(draft.lines.order_by("id")) if draft else [],
+        due_now_minor=subscribing.expected_due_minor(invoice=draft) if draft else 0,
+        currency=_currency_of(plan, locked.customer),
+        limits_after=limits,
+        exceeds=[
+            key
+            for key, each in used.items()
+            if (limit := limits.get(key, 0)) is not None
+            and each.used_units + each.held_units > limit
+        ],
+    )
+
+
+def _find_draft(row: Subscription, *, at: datetime) -> Invoice | None:
+    return Invoice.objects.filter(
+        subscription=row, billed_at=at, status=Invoice.Status.DRAFT
+    ).first()
+
+
+def _list_standings(
+    customer: Customer, *, at: datetime
+) -> Mapping[str, metering_selectors.Standing]:
+    overview = metering_selectors.get_overview(customer=customer, clock=clocks.FixedClock(at=at))
+    return overview.standings
+
+
+def _currency_of(plan: ChangePlan, customer: Customer) -> str:
+    price = plan.to_price or plan.from_price
+    return price.currency if price else customer.currency

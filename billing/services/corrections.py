@@ -1,0 +1,199 @@
+"""Correct issued invoices, which never change: void, give up, or take back by a credit note."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from uuid import UUID
+
+from billing import errors as own_errors
+from billing import locks, selectors
+from billing.models import BalanceEntry, CreditNote, Invoice
+from billing.services import closing, customer_balance, telling
+from billing.services.customer_balance import Move
+from core import clock as clocks
+from core import db, money
+from core import locks as core_locks
+from core.services import idempotency
+from core.services.idempotency import KeyedRequest, Recorded
+from subscriptions.services import moves
+from subscriptions.services.moves import Locked
+from subscriptions.services.timeline import Actor
+
+CREDITED = "invoice.credited"
+CREATED = 201
+Status = Invoice.Status
+Render = Callable[[CreditNote], Mapping[str, object]]
+Claim = Callable[[CreditNote, datetime], None]
+CREDITABLE = frozenset({Status.OPEN, Status.PAID, Status.UNCOLLECTIBLE})
+
+
+@db.operation
+def void(*, invoice_id: UUID, actor: Actor, clock: clocks.Clock) -> Invoice:
+    """Take back an issued invoice of which nothing is paid; one that is void stays so.
+
+    :raises NotFound: where there is no such invoice.
+    :raises InvoiceClosed: for one that is a draft, paid, or given back in part.
+    """
+    return _close(invoice_id=invoice_id, to=Status.VOID, actor=actor, clock=clock)
+
+
+@db.operation
+def give_up(*, invoice_id: UUID, actor: Actor, clock: clocks.Clock) -> Invoice:
+    """Write an open invoice as uncollectible; money that comes still closes it.
+
+    :raises NotFound: where there is no such invoice.
+    :raises InvoiceClosed: for one that is not open.
+    """
+    return _close(invoice_id=invoice_id, to=Status.UNCOLLECTIBLE, actor=actor, clock=clock)
+
+
+def _close(*, invoice_id: UUID, to: str, actor: Actor, clock: clocks.Clock) -> Invoice:
+    customer_id = telling.customer_of(invoice_id)
+    with db.transaction():
+        customer = core_locks.lock_customer(customer_id=customer_id)
+        invoice = locks.lock_invoice(invoice_id=invoice_id)
+        at = clocks.instant_of(customer, clock=clock)
+        if invoice.status == to:
+            return invoice
+        if invoice.status == Status.DRAFT or (
+            to == Status.UNCOLLECTIBLE and invoice.status != Status.OPEN
+        ):
+            raise _refusal(invoice)
+        if to == Status.VOID:
+            closing.void_step(invoice=invoice, actor=actor, at=at)
+        else:
+            closing.give_up_step(invoice=invoice, to=to, actor=actor, at=at)
+        return invoice
+
+
+def credit_note_once(
+    *,
+    invoice_id: UUID,
+    amount_minor: int,
+    actor: Actor,
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
+) -> Recorded:
+    """Do what `credit_note` does, once under the key, and record the rendered answer.
+
+    :raises NotFound, InvoiceClosed, AmountMismatch: as `credit_note`.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+    customer_id = telling.customer_of(invoice_id)
+    answers: list[Recorded] = []
+
+    def claim(note: CreditNote, at: datetime) -> None:
+        answer = idempotency.claim_step(
+            customer_id=customer_id, keyed=keyed, status=CREATED, body=render(note), at=at
+        )
+        answers.append(answer)
+
+    def run() -> Recorded:
+        credit_note(
+            invoice_id=invoice_id,
+            amount_minor=amount_minor,
+            actor=actor,
+            clock=clock,
+            claim=claim,
+        )
+        return answers[-1]
+
+    return idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
+
+
+def _claim_nothing(_: CreditNote, __: datetime) -> None:
+    """Leave no record of the answer."""
+
+
+@db.operation
+def credit_note(
+    *,
+    invoice_id: UUID,
+    amount_minor: int,
+    actor: Actor,
+    clock: clocks.Clock,
+    claim: Claim = _claim_nothing,
+) -> CreditNote:
+    """Take back so much of an issued invoice, with a number and a reason of its own.
+
+    It lowers what is due; the rest, paid already, goes to the customer's balance. An invoice
+    that owes nothing more thereby is paid.
+
+    :raises NotFound: where there is no such invoice.
+    :raises InvoiceClosed: for a draft or a void one.
+    :raises AmountMismatch: for more than is left of the invoice.
+    """
+    customer_id = telling.customer_of(invoice_id)
+    with db.transaction():
+        locked = moves.lock_step(customer_id=customer_id, clock=clock)
+        invoice = locks.lock_invoice(invoice_id=invoice_id)
+        if invoice.status not in CREDITABLE:
+            raise _refusal(invoice)
+        _refuse_too_much(invoice, amount_minor)
+        note = _write_step(invoice=invoice, amount_minor=amount_minor, actor=actor, at=locked.at)
+        _settle_step(note, locked=locked, actor=actor)
+        claim(note, locked.at)
+        return note
+
+
+def _write_step(*, invoice: Invoice, amount_minor: int, actor: Actor, at: datetime) -> CreditNote:
+    issuer = locks.lock_issuer()
+    issuer.credit_notes += 1
+    issuer.save(update_fields=["credit_notes"])
+    from_due = min(invoice.due_minor, amount_minor)
+    note = CreditNote.objects.create(
+        customer_id=invoice.customer_id,
+        invoice=invoice,
+        issuer=issuer,
+        number=issuer.credit_notes,
+        label=f"{issuer.credit_note_prefix}{issuer.credit_notes:06}",
+        currency=invoice.currency,
+        amount_minor=amount_minor,
+        balance_minor=amount_minor - from_due,
+        reason=actor.reason,
+        actor=actor.name,
+        issued_at=at,
+    )
+    if note.balance_minor:
+        move = Move(
+            customer_id=invoice.customer_id,
+            currency=invoice.currency,
+            kind=BalanceEntry.Kind.CREDIT_NOTE,
+            amount_minor=note.balance_minor,
+            invoice=invoice,
+            credit_note=note,
+            actor=actor.name,
+            reason=actor.reason,
+        )
+        customer_balance.move_step(move, at=at)
+    return note
+
+
+def _settle_step(note: CreditNote, *, locked: Locked, actor: Actor) -> None:
+    """Lower what is due, and close the invoice where nothing is left."""
+    invoice = note.invoice
+    telling.publish_step(invoice, event_type=CREDITED, at=locked.at)
+    from_due = note.amount_minor - note.balance_minor
+    if not from_due:
+        return
+    invoice.credited_minor += from_due
+    invoice.due_minor -= from_due
+    if invoice.due_minor:
+        invoice.save(update_fields=["credited_minor", "due_minor"])
+        return
+    closing.close_step(invoice=invoice, at=locked.at)
+    closing.settle_step(invoice=invoice, locked=locked, actor=actor)
+
+
+def _refuse_too_much(invoice: Invoice, amount_minor: int) -> None:
+    left_minor = selectors.get_creditable_minor(invoice=invoice)
+    if not 0 < amount_minor <= left_minor:
+        left = money.display(left_minor, currency=invoice.currency)
+        detail = f"{left} of {invoice.label} may be taken back."
+        facts = {"due_minor": left_minor, "currency": invoice.currency}
+        raise own_errors.AmountMismatch(detail, facts=facts)
+
+
+def _refusal(invoice: Invoice) -> own_errors.InvoiceClosed:
+    detail = f"{invoice} is {invoice.status}; that does not allow this."
+    return own_errors.InvoiceClosed(detail, facts={"invoice_status": invoice.status})

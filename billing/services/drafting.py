@@ -1,0 +1,100 @@
+"""Write draft invoices: lines with their provenance, coupons applied, added up."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db.models import F
+
+from billing import invoicing, selectors
+from billing.invoicing import Fee
+from billing.lines import PlannedLine
+from billing.models import Invoice, InvoiceLine, Redemption
+from core import db
+from subscriptions.models import AddOnPrice, Price, Subscription
+
+
+def draft_step(
+    *, row: Subscription, planned: Sequence[PlannedLine], currency: str, at: datetime
+) -> Invoice | None:
+    """Add the lines to the subscription's draft of the instant; None where there are none.
+
+    The caller holds the customer's lock. The draft is issued by an operation of its own.
+    """
+    db.transaction_required()
+    if not planned:
+        return None
+    invoice, _ = Invoice.objects.get_or_create(
+        subscription=row,
+        billed_at=at,
+        status=Invoice.Status.DRAFT,
+        defaults={"customer_id": row.customer_id, "currency": currency},
+    )
+    for each in planned:
+        _line(each, invoice=invoice).save(force_insert=True)
+    add_up_step(invoice=invoice)
+    return invoice
+
+
+def add_up_step(*, invoice: Invoice) -> None:
+    """Apply the subscription's coupon to the draft's fees, and write what it adds up to.
+
+    The caller holds the customer's lock.
+    """
+    lines = list(invoice.lines.order_by("id"))
+    _redeem_step(
+        invoice, has_fees=any(line.is_discountable and line.amount_minor for line in lines)
+    )
+    offs = [invoice.redemption.coupon.off] if invoice.redemption else []
+    totals = invoicing.add_up(
+        [
+            Fee(amount_minor=line.amount_minor, is_discountable=line.is_discountable)
+            for line in lines
+        ],
+        offs=offs,
+        tax_minor=invoice.tax_minor,
+    )
+    for line, discount in zip(lines, totals.discounts_minor, strict=True):
+        line.discount_minor = discount
+    InvoiceLine.objects.bulk_update(lines, ["discount_minor"])
+    invoice.subtotal_minor = totals.subtotal_minor
+    invoice.discount_minor = totals.discount_minor
+    invoice.total_minor = totals.total_minor
+    invoice.save(update_fields=["redemption", "subtotal_minor", "discount_minor", "total_minor"])
+
+
+def _redeem_step(invoice: Invoice, *, has_fees: bool) -> None:
+    """Let the draft take one of the invoices that the coupon discounts, where fees stand on it."""
+    if invoice.redemption is not None or not has_fees:
+        return
+    redemption = selectors.find_redemption(subscription_id=invoice.subscription_id)
+    if redemption is None or redemption.invoices_left == 0:
+        return
+    if redemption.coupon.currency not in {"", invoice.currency}:
+        return
+    if redemption.invoices_left is not None:
+        Redemption.objects.filter(pk=redemption.pk).update(invoices_left=F("invoices_left") - 1)
+    invoice.redemption = redemption
+
+
+def _line(planned: PlannedLine, *, invoice: Invoice) -> InvoiceLine:
+    period, share, price = planned.period, planned.share, planned.price
+    return InvoiceLine(
+        invoice=invoice,
+        subscription_id=invoice.subscription_id,
+        kind=planned.kind,
+        item=planned.item,
+        description=planned.description,
+        quantity=planned.quantity,
+        amount_minor=planned.amount_minor,
+        is_discountable=planned.is_discountable,
+        starts_at=period.starts_at if period else None,
+        ends_at=period.ends_at if period else None,
+        price=price if isinstance(price, Price) else None,
+        add_on_price=price if isinstance(price, AddOnPrice) else None,
+        metered_price=planned.metered_price,
+        credits_id=planned.credits_id,
+        share_remaining=share.remaining if share else None,
+        share_total=share.total if share else None,
+        entries=planned.entries,
+        last_entry_id=planned.last_entry_id,
+    )

@@ -1,0 +1,186 @@
+"""Follow what happens to subscriptions: draft lines and MRR movements, in the same transaction.
+
+Steps of `core.events`: the publisher holds the customer's lock, and rows are read again here.
+What a period costs is billed in advance, what was used is billed after it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from billing import lines, selectors
+from billing.lines import PlannedLine, Taken
+from billing.models import Invoice, InvoiceLine, UsageMark
+from billing.selectors import Billed
+from billing.services import closing, coupons, drafting, revenue
+from core.events import Event
+from core.periods import Period
+from subscriptions.models import Price, Subscription
+from subscriptions.services.timeline import CLOCK
+
+BILLED = (Subscription.Status.ACTIVE, Subscription.Status.PAST_DUE)
+FIRST_PERIOD = frozenset({"subscribed", "trial_converted_early"})
+MIGRATION = "migration"
+
+
+def transitioned_step(event: Event) -> None:
+    """Bill what begins or ends with a transition, and let MRR follow."""
+    row = _row_of(event)
+    before, name = event.payload["from"], event.payload["event"]
+    waits_now = row.status == Subscription.Status.INCOMPLETE
+    if name in FIRST_PERIOD or (waits_now and before != row.status):
+        _begin(row, at=event.occurred_at)
+    if before == Subscription.Status.INCOMPLETE and not waits_now:
+        _end_waiting(row, event)
+    elif row.status in Subscription.FINAL_STATUSES:
+        _bill_usage(row, plan_version_id=row.plan_version_id, at=event.occurred_at)
+    elif row.status in BILLED:
+        UsageMark.objects.get_or_create(
+            subscription=row, defaults={"billed_until": event.occurred_at}
+        )
+    revenue.follow_step(row=row, at=event.occurred_at)
+
+
+def renewed_step(event: Event) -> None:
+    """Bill the period that opened, in advance, and what was used before it; told twice, once."""
+    row = _row_of(event)
+    at = event.occurred_at
+    _bill_usage(row, plan_version_id=row.plan_version_id, at=at)
+    period = Period(
+        starts_at=_instant(event.payload["period_starts_at"]),
+        ends_at=_instant(event.payload["period_ends_at"]),
+    )
+    billed = selectors.list_billed(subscription_id=row.pk, since=period.starts_at)
+    planned = [
+        line
+        for taken in list_taken(row, at=at)
+        for line in _opening(taken, period=period)
+        if line.period is None
+        or Billed(item=line.item, starts_at=line.period.starts_at) not in billed
+    ]
+    _draft(row, planned, at=at)
+    revenue.follow_step(row=row, at=at)
+
+
+def plan_changed_step(event: Event) -> None:
+    """Give back what was billed ahead of the old plan, charge the rest of the new one."""
+    row = _row_of(event)
+    at = _instant(event.payload["effective_at"])
+    if event.payload["kind"] != MIGRATION and row.status in BILLED:
+        from_version, to_version = event.payload["from_version"], event.payload["to_version"]
+        if from_version != to_version:
+            _bill_usage(row, plan_version_id=int(str(from_version)), at=at)
+        _draft(row, plan_change(row, after=selectors.get_plan_taken(row), at=at), at=at)
+    revenue.follow_step(row=row, at=event.occurred_at)
+
+
+def add_ons_changed_step(event: Event) -> None:
+    """Give back what was billed ahead of the old quantity, charge the rest of the new one."""
+    row = _row_of(event)
+    at = event.occurred_at
+    if row.status in BILLED:
+        item = f"add_on:{event.payload['add_on']}"
+        after = next(
+            (each for each in selectors.list_add_ons_taken(row, at=at) if each.item == item), None
+        )
+        _draft(row, item_change(row, item=item, after=after, at=at), at=at)
+    revenue.follow_step(row=row, at=at)
+
+
+def plan_change(row: Subscription, *, after: Taken | None, at: datetime) -> list[PlannedLine]:
+    """Return the lines of a change of plan now; a preview shows what a change writes.
+
+    Where no period is open at the instant, its renewal charges, and nothing is prorated. Where
+    periods begin anew, the add-ons' begin with them.
+    """
+    changed = item_change(row, item=lines.PLAN, after=after, at=at)
+    if row.anchor_at != at:
+        return changed
+    for each in selectors.list_add_ons_taken(row, at=at):
+        changed += item_change(row, item=each.item, after=each, at=at)
+    return changed
+
+
+def item_change(
+    row: Subscription, *, item: str, after: Taken | None, at: datetime
+) -> list[PlannedLine]:
+    """Return the lines of a change of one item now."""
+    is_open = row.renewed_until is not None and row.renewed_until > at
+    standing = selectors.list_standing(subscription_id=row.pk, at=at, item=item)
+    return list(
+        lines.change(standing, after=after if is_open else None, at=at, time_zone=row.time_zone)
+    )
+
+
+def list_taken(row: Subscription, *, at: datetime) -> list[Taken]:
+    """Return all that the subscription takes at the instant: its plan, then its add-ons."""
+    plan = selectors.get_plan_taken(row)
+    return [*([plan] if plan else []), *selectors.list_add_ons_taken(row, at=at)]
+
+
+def _begin(row: Subscription, *, at: datetime) -> None:
+    """Bill a first period: at once where it is active, before it begins where it is unpaid."""
+    plan = selectors.get_plan_taken(row)
+    if plan is None:
+        return
+    if row.status == Subscription.Status.INCOMPLETE:
+        _draft(row, list(lines.first(plan, at=at)), at=at)
+    elif row.status in BILLED and row.renewed_until is not None:
+        _draft(row, list(lines.until(plan, at=at, end=row.renewed_until)), at=at)
+
+
+def _end_waiting(row: Subscription, event: Event) -> None:
+    """Start the period of a first invoice that is paid; void one whose window is over."""
+    first = Invoice.objects.filter(subscription=row).order_by("id").first()
+    if first is None:
+        return
+    if row.status in Subscription.FINAL_STATUSES:
+        closing.void_step(invoice=first, actor=CLOCK, at=event.occurred_at)
+        coupons.release_step(row=row, at=event.occurred_at)
+        return
+    InvoiceLine.objects.filter(invoice=first, starts_at__isnull=True).update(
+        starts_at=event.occurred_at, ends_at=row.renewed_until
+    )
+    UsageMark.objects.get_or_create(subscription=row, defaults={"billed_until": event.occurred_at})
+    closing.pay_first_step(invoice=first, at=event.occurred_at)
+
+
+def _opening(taken: Taken, *, period: Period) -> list[PlannedLine]:
+    """Return the lines of the periods of an item that begin in the period that opens."""
+    if taken.item == lines.PLAN or period.ends_at is None:
+        return list(lines.full_period(taken, period=period))
+    planned = lines.until(taken, at=period.starts_at, end=period.ends_at)
+    return [line for line in planned if line.kind != InvoiceLine.Kind.CHARGE]
+
+
+def _bill_usage(row: Subscription, *, plan_version_id: int, at: datetime) -> None:
+    """Bill what the ledger says from the last mark up to the instant, by the version's prices."""
+    mark = UsageMark.objects.filter(subscription=row).first()
+    if mark is None or mark.billed_until >= at or row.price_id is None:
+        return
+    currency = Price.objects.values_list("currency", flat=True).get(pk=row.price_id)
+    period = Period(starts_at=mark.billed_until, ends_at=at)
+    found = selectors.list_usage(
+        row=row, plan_version_id=plan_version_id, currency=currency, period=period
+    )
+    _draft(row, list(lines.usage(found, period=period)), at=at, currency=currency)
+    UsageMark.objects.filter(pk=mark.pk).update(billed_until=at)
+
+
+def _draft(
+    row: Subscription,
+    planned: Sequence[PlannedLine],
+    *,
+    at: datetime,
+    currency: str | None = None,
+) -> None:
+    priced = [line.price for line in planned if line.price is not None]
+    known = currency or (priced[0].currency if priced else "")
+    drafting.draft_step(row=row, planned=planned, currency=known, at=at)
+
+
+def _row_of(event: Event) -> Subscription:
+    return Subscription.objects.get(pk=str(event.payload["subscription"]))
+
+
+def _instant(text: object) -> datetime:
+    return datetime.fromisoformat(str(text))
