@@ -7,7 +7,15 @@ from billing.models import Invoice
 from billing.services import issuing, payments
 from core import db
 from core.models import Customer
-from subscriptions.models import MeteredPrice, Plan, Price, Subscription
+from subscriptions.models import (
+    AddOn,
+    AddOnPrice,
+    MeteredPrice,
+    Plan,
+    PlanGroup,
+    Price,
+    Subscription,
+)
 from subscriptions.services import catalog, changes, moves
 from tests import factories
 
@@ -106,3 +114,11 @@ def make_catalog(*, at: datetime = STARTED) -> None:
         alter=lambda price: setattr(price, "unit_amount_minor", 500),
         api_calls={"unit_amount": "0.015", "included": "100"},
     )
+
+
+def make_add_on(plan_group: PlanGroup, *, at: datetime, key: str = "support") -> AddOn:
+    """Offer an add-on at 3.00 EUR a month beside the plans of the group."""
+    add_on = AddOn.objects.create(key=key, name=key.title(), plan_group=plan_group, created_at=at)
+    AddOnPrice.objects.create(add_on=add_on, key=key, currency="EUR", unit_amount_minor=300)
+    AddOn.objects.filter(pk=add_on.pk).update(published_at=at)
+    return add_on

@@ -24,6 +24,8 @@ from metering.api.serializers import (
     PeriodSerializer,
 )
 from subscriptions import planning
+from subscriptions.services import add_ons
+from subscriptions.services.add_ons import AddOnOrder
 from subscriptions.services.changes import ChangeOrder
 from subscriptions.services.lifecycle import Order
 
@@ -105,6 +107,22 @@ def change_of(given: dict[str, Any]) -> ChangeOrder:
         price_key=given.get("price"),
         quantity=given.get("quantity"),
         usage_policy=given["usage_policy"],
+    )
+
+
+class AddOnInput(StrictSerializer):
+    """How many of an add-on there shall be; 0 takes it off."""
+
+    customer = CustomerNameField()
+    add_on = KeyField()
+    quantity = StrictIntegerField(min_value=0, max_value=add_ons.QUANTITY_MAX)
+    price = KeyField(required=False)
+
+
+def add_on_of(given: dict[str, Any]) -> AddOnOrder:
+    """Return the order of a validated input."""
+    return AddOnOrder(
+        add_on_key=given["add_on"], quantity=given["quantity"], price_key=given.get("price")
     )
 
 

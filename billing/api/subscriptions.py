@@ -171,6 +171,43 @@ class PreviewView(APIView):
         return Response(bodies.quote(quote))
 
 
+class AddOnsView(APIView):
+    """Put add-ons on the own subscription, or take them off."""
+
+    @schema.operation(
+        operation_id="setAddOn",
+        tag="subscriptions",
+        summary="Set how many of an add-on there are",
+        description="Set how many of an add-on the customer's subscription has; 0 takes it off. "
+        "Its units add or go at once, its price is prorated.",
+        request=shapes.AddOnInput,
+        request_example={"add_on": "support", "quantity": 1},
+        answers={200: shapes.QuoteSerializer},
+        example={**QUOTE_EXAMPLE, "lines": [], "due_now_minor": 0},
+        refusals=(
+            subscription_errors.PlanNotAvailable,
+            subscription_errors.CurrencyMismatch,
+            subscription_errors.SubscriptionEnded,
+            subscription_errors.InvalidTransition,
+            errors.PermissionDenied,
+            *schema.CUSTOMER,
+        ),
+        keyed=True,
+    )
+    def post(self, request: Request) -> Response:
+        """Set how many of an add-on there are."""
+        given = strict.read(shapes.AddOnInput, request)
+        answer = changing.set_add_on(
+            customer_id=paying_customer(request, named=given.get("customer")).pk,
+            order=shapes.add_on_of(given),
+            actor=actor_of(request),
+            keyed=requests.keyed(request),
+            render=bodies.quote,
+            clock=clock.process_clock(),
+        )
+        return responses.recorded(answer)
+
+
 def paying_customer(request: Request, *, named: str | None) -> Customer:
     """Return the customer for whom the caller may spend money."""
     return access.access_customer(

@@ -12,6 +12,7 @@ urlpatterns = [
         subscriptions.PreviewView.as_view(),
         name="change-preview",
     ),
+    path("subscriptions/me/add-ons/", subscriptions.AddOnsView.as_view(), name="add-ons"),
     path("invoices/", views.InvoicesView.as_view(), name="invoices"),
     path("invoices/<uuid:invoice_id>/", views.InvoiceView.as_view(), name="invoice"),
     path("invoices/<uuid:invoice_id>/pdf", views.InvoicePdfView.as_view(), name="invoice-pdf"),

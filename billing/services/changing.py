@@ -16,7 +16,8 @@ from metering import errors as metering_errors
 from metering import selectors as metering_selectors
 from subscriptions.models import Subscription
 from subscriptions.planning import ChangePlan
-from subscriptions.services import changes, moves
+from subscriptions.services import add_ons, changes, moves
+from subscriptions.services.add_ons import AddOnOrder
 from subscriptions.services.changes import ChangeOrder
 from subscriptions.services.moves import Locked
 from subscriptions.services.timeline import Actor
@@ -73,6 +74,32 @@ def preview(*, customer_id: UUID, order: ChangeOrder, clock: clocks.Clock) -> Qu
         return taken_back.quote
 
 
+def set_add_on(
+    *,
+    customer_id: UUID,
+    order: AddOnOrder,
+    actor: Actor,
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
+) -> Recorded:
+    """Set how many of an add-on the customer's own subscription has, once under the key.
+
+    Its units add or go at once, its price is prorated; the invoice is issued after the commit.
+
+    :raises NotFound, SubscriptionEnded, InvalidTransition: where the state does not allow it.
+    :raises PlanNotAvailable, CurrencyMismatch, Invalid: for the add-on.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+
+    def execute(locked: Locked) -> Quote:
+        row = locked.own()
+        add_ons.set_quantity_step(locked, row=row, order=order, actor=actor)
+        return _quote(locked, row, proration_at=locked.at, effective_at=locked.at)
+
+    return _once(customer_id=customer_id, execute=execute, keyed=keyed, render=render, clock=clock)
+
+
 def change(
     *,
     customer_id: UUID,
@@ -94,16 +121,32 @@ def change(
     :raises PaymentRequired: from a free subscription to a paid plan.
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
+
+    def execute(locked: Locked) -> Quote:
+        row = locked.own()
+        plan = changes.plan_step(locked, row=row, order=order, proration_at=proration_at)
+        return _execute_step(locked, plan, actor=actor)
+
+    return _once(customer_id=customer_id, execute=execute, keyed=keyed, render=render, clock=clock)
+
+
+def _once(
+    *,
+    customer_id: UUID,
+    execute: Callable[[Locked], Quote],
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
+) -> Recorded:
+    """Execute in a transaction that claims the key, then issue what it drafted."""
     changed: list[UUID] = []
 
     @db.operation
     def run() -> Recorded:
         with db.transaction():
             locked = moves.lock_step(customer_id=customer_id, clock=clock)
-            row = locked.own()
-            plan = changes.plan_step(locked, row=row, order=order, proration_at=proration_at)
-            body = render(_execute_step(locked, plan, actor=actor))
-            changed.append(row.pk)
+            body = render(execute(locked))
+            changed.append(locked.own().pk)
             return idempotency.claim_step(
                 customer_id=customer_id, keyed=keyed, status=moves.OK, body=body, at=locked.at
             )
@@ -120,16 +163,23 @@ def _execute_step(locked: Locked, plan: ChangePlan, *, actor: Actor) -> Quote:
         detail = "A paid plan starts with its payment: end the free subscription and subscribe."
         raise metering_errors.PaymentRequired(detail)
     row = changes.change_step(locked, plan=plan, actor=actor)
-    draft = _find_draft(row, at=plan.effective_at)
-    standings = _list_standings(locked.customer, at=plan.effective_at)
+    return _quote(locked, row, proration_at=plan.at, effective_at=plan.effective_at)
+
+
+def _quote(
+    locked: Locked, row: Subscription, *, proration_at: datetime, effective_at: datetime
+) -> Quote:
+    """Return what was drafted for the instant, and the limits from then on."""
+    draft = _find_draft(row, at=effective_at)
+    standings = _list_standings(locked.customer, at=effective_at)
     used = _list_standings(locked.customer, at=locked.at)
     limits = {key: each.derived.limit_units for key, each in standings.items()}
     return Quote(
-        effective_at=plan.effective_at,
-        proration_at=plan.at,
+        effective_at=effective_at,
+        proration_at=proration_at,
         lines=list(draft.lines.order_by("id")) if draft else [],
         due_now_minor=subscribing.expected_due_minor(invoice=draft) if draft else 0,
-        currency=_currency_of(plan, locked.customer),
+        currency=row.price.currency if row.price else locked.customer.currency,
         limits_after=limits,
         exceeds=[
             key
@@ -151,8 +201,3 @@ def _list_standings(
 ) -> Mapping[str, metering_selectors.Standing]:
     overview = metering_selectors.get_overview(customer=customer, clock=clocks.FixedClock(at=at))
     return overview.standings
-
-
-def _currency_of(plan: ChangePlan, customer: Customer) -> str:
-    price = plan.to_price or plan.from_price
-    return price.currency if price else customer.currency

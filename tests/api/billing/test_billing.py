@@ -10,6 +10,7 @@ from core import clock
 from core.models import Customer
 from subscriptions.models import Subscription
 from tests import factories
+from tests.till import make_add_on
 
 pytestmark = pytest.mark.django_db
 INVOICES, SUBSCRIPTIONS, COUPONS = "/api/invoices/", "/api/subscriptions/", "/api/coupons/"
@@ -19,8 +20,9 @@ HALF_WAY = datetime(2026, 4, 16, tzinfo=UTC)
 
 QUERIES = {
     "subscribe": 58,
-    "preview": 64,
-    "change": 78,
+    "preview": 65,
+    "change": 79,
+    "add-on": 70,
     "list": 3,
     "get": 3,
     "pdf": 3,
@@ -195,6 +197,29 @@ class TestChange:
         member = factories.make_user(at=at, customer=factories.customer_of(user), role="member")
         answer = post(factories.client_for(member), CHANGE, {"plan": "pro"})
         assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+        assert everything() == before
+
+
+class TestAddOns:
+    def test_are_put_on_and_taken_off_with_their_money(
+        self, client, paid, django_assert_num_queries
+    ):
+        make_add_on(Subscription.objects.get().plan_group, at=APRIL)
+        url = f"{SUBSCRIPTIONS}me/add-ons/"
+        with clock.overridden(clock.FixedClock(at=HALF_WAY)):
+            with django_assert_num_queries(QUERIES["add-on"]):
+                answer = post(client, url, {"add_on": "support", "quantity": 2})
+            again = post(client, url, {"add_on": "support", "quantity": 2})
+        assert (answer.status_code, answer.json()["due_now_minor"]) == (200, 300)
+        assert [line["amount_minor"] for line in answer.json()["lines"]] == [300]
+        assert again.json() == answer.json()
+        assert Invoice.objects.get(number=2).due_minor == 300
+
+    def test_are_refused_where_they_are_not_on_offer(self, client, paid):
+        before = everything()
+        url = f"{SUBSCRIPTIONS}me/add-ons/"
+        answer = post(client, url, {"add_on": "none", "quantity": 1})
+        assert (answer.status_code, answer.json()["code"]) == (422, "plan_not_available")
         assert everything() == before
 
 

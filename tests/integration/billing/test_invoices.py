@@ -11,10 +11,10 @@ from billing.services import corrections, customer_balance, issuing, payments
 from core import db, errors
 from core.models import OutboxEvent
 from subscriptions import renewals
-from subscriptions.models import AddOn, AddOnPrice, Subscription, SubscriptionAddOn
-from subscriptions.services import actions, lifecycle, timeline
+from subscriptions.models import Subscription
+from subscriptions.services import actions, add_ons, lifecycle, timeline
 from tests import factories
-from tests.till import STARTED
+from tests.till import STARTED, make_add_on
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -242,34 +242,17 @@ class TestChange:
 class TestAddOn:
     @pytest.fixture
     def row(self, till) -> Subscription:
-        return till.subscribe("pro", APRIL)
+        row = till.subscribe("pro", APRIL)
+        make_add_on(row.plan_group, at=STARTED)
+        return row
 
     def hold(self, row, quantity: int, at: datetime) -> None:
-        """Take so many of an add-on, or none, as the operation of add-ons does."""
-        add_on, _ = AddOn.objects.get_or_create(
-            key="support",
-            defaults={"name": "Support", "plan_group": row.plan_group, "created_at": at},
+        add_ons.set_quantity(
+            subscription_id=row.pk,
+            order=add_ons.AddOnOrder(add_on_key="support", quantity=quantity),
+            actor=factories.ACTOR,
+            clock=factories.standing(at),
         )
-        price, _ = AddOnPrice.objects.get_or_create(
-            add_on=add_on, key="support", currency="EUR", unit_amount_minor=300
-        )
-        SubscriptionAddOn.objects.filter(subscription=row, ends_at__isnull=True).update(ends_at=at)
-        if quantity:
-            SubscriptionAddOn.objects.create(
-                customer=row.customer,
-                subscription=row,
-                add_on=add_on,
-                price=price,
-                quantity=quantity,
-                starts_at=at,
-            )
-        with db.transaction():
-            timeline.publish_step(
-                row,
-                event_type=timeline.ADD_ONS_CHANGED,
-                at=at,
-                facts={"add_on": "support"},
-            )
 
     def test_is_charged_for_the_rest_then_renewed_then_credited(self, row, till):
         self.hold(row, 2, HALF_WAY)
