@@ -6,7 +6,7 @@ Everything of one customer's money is written under the customer's lock; these c
 from uuid import UUID
 
 from billing.models import Invoice, Issuer
-from core import db
+from core import db, errors
 
 DEFAULT_ISSUER = "default"
 
@@ -18,10 +18,14 @@ def lock_nothing(customer_id: UUID) -> None:
 def lock_invoice(*, invoice_id: UUID) -> Invoice:
     """Lock one invoice until the transaction ends.
 
-    :raises Invoice.DoesNotExist: where there is none.
+    :raises NotFound: where there is none, or it was a draft that lapsed meanwhile.
     """
     db.note_lock(rank=db.LockRank.ROW, key=f"invoice {invoice_id}")
-    return Invoice.objects.select_for_update(no_key=True, of=("self",)).get(pk=invoice_id)
+    invoices = Invoice.objects.select_for_update(no_key=True, of=("self",))
+    found = invoices.filter(pk=invoice_id).first()
+    if found is None:
+        raise errors.NotFound("There is no such invoice.")
+    return found
 
 
 def lock_issuer() -> Issuer:

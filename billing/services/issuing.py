@@ -1,6 +1,7 @@
 """Issue draft invoices: numbers without gaps, the customer's balance applied, then open or paid."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from billing.models import BalanceEntry, Invoice, Issuer
 from billing.services import closing, customer_balance, telling
 from billing.services.customer_balance import Move
 from core import clock as clocks
-from core import db
+from core import db, errors
 from core import locks as core_locks
 from core.models import Customer
 from subscriptions.services import moves
@@ -64,16 +65,23 @@ class IssueJob:
         return [str(invoice_id) for invoice_id in drafts.values_list("id", flat=True)[:limit]]
 
     def work(self, *, key: str, clock: clocks.Clock) -> bool:
-        """Issue one draft; one that lapsed or was issued meanwhile is nothing to do."""
-        invoice = Invoice.objects.filter(pk=UUID(key), status=Status.DRAFT).first()
-        return invoice is not None and bool(issue(invoice_id=invoice.pk, clock=clock))
+        """Issue one draft; one that lapsed meanwhile is nothing to do."""
+        return bool(_issue_all([UUID(key)], clock=clock))
 
 
 def issue_drafts_of(*, subscription_id: UUID, clock: clocks.Clock) -> list[Invoice]:
     """Issue the subscription's drafts at once, so that its customer need not wait for a worker."""
     drafts = selectors.list_drafts().filter(subscription=subscription_id)
-    ids = list(drafts.values_list("id", flat=True))
-    return [issue(invoice_id=invoice_id, clock=clock) for invoice_id in ids]
+    return _issue_all(list(drafts.values_list("id", flat=True)), clock=clock)
+
+
+def _issue_all(drafts: Sequence[UUID], *, clock: clocks.Clock) -> list[Invoice]:
+    """Issue the drafts, each in a transaction of its own; those that lapsed are left out."""
+    issued = []
+    for invoice_id in drafts:
+        with suppress(errors.NotFound):
+            issued.append(issue(invoice_id=invoice_id, clock=clock))
+    return issued
 
 
 def _apply_balance(invoice: Invoice) -> None:
