@@ -11,7 +11,7 @@ from billing.models import BalanceEntry, Invoice, Issuer
 from billing.services import closing, customer_balance, telling
 from billing.services.customer_balance import Move
 from core import clock as clocks
-from core import db, errors
+from core import db, errors, faults
 from core import locks as core_locks
 from core.models import Customer
 from subscriptions.services import moves
@@ -38,6 +38,7 @@ def issue(*, invoice_id: UUID, clock: clocks.Clock) -> Invoice:
         if invoice.status != Status.DRAFT:
             return invoice
         issuer = locks.lock_issuer()
+        faults.point("issue_locked")
         at = max(locked.at, invoice.billed_at)
         _apply_balance(invoice)
         _number(invoice, issuer=issuer, customer=customer)
@@ -47,11 +48,13 @@ def issue(*, invoice_id: UUID, clock: clocks.Clock) -> Invoice:
         invoice.paid_at = None if invoice.due_minor else at
         invoice.save()
         _move_balance(invoice)
+        faults.point("issue_written")
         telling.publish_step(invoice, event_type=ISSUED, at=at)
         if invoice.status == Status.PAID:
             telling.publish_step(invoice, event_type=telling.PAID, at=at)
             closing.settle_step(invoice=invoice, locked=locked, actor=CLOCK)
-        return invoice
+    faults.point("issue_committed")
+    return invoice
 
 
 class IssueJob:
