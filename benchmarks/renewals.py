@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
 
     with PostgresServer() as server:
         os.environ["DATABASE_URL"] = server.url
-        _prepare(subscriptions=options.subscriptions)
+        prepare(subscriptions=options.subscriptions)
         return _run(subscriptions=options.subscriptions)
 
 
@@ -32,7 +32,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _prepare(*, subscriptions: int) -> None:
+def prepare(*, subscriptions: int) -> None:
     """Migrate, publish one plan, and store subscriptions that began over the first month."""
     import django  # noqa: PLC0415 - needs the environment
 
