@@ -17,6 +17,18 @@ AREAS = (
         ),
     ),
     (
+        "Billing",
+        (
+            ("Invoices", "billing.invoice", "receipt"),
+            ("Payments", "billing.payment", "payments"),
+            ("Credit notes", "billing.creditnote", "undo"),
+            ("Balances in money", "billing.balanceentry", "account_balance_wallet"),
+            ("MRR movements", "billing.mrrmovement", "trending_up"),
+            ("Coupons", "billing.coupon", "local_offer"),
+            ("Issuer", "billing.issuer", "domain"),
+        ),
+    ),
+    (
         "Usage",
         (
             ("Balances", "metering.balance", "data_usage"),

@@ -6,6 +6,7 @@ VIEW_CUSTOMERS = (
     "subscriptions.view_*",
     "metering.view_*",
     "resources.view_*",
+    "billing.view_*",
 )
 FRONT_DESK = (
     "resources.attend_booking",
@@ -53,6 +54,13 @@ ROLES = {
         *VIEW_CUSTOMERS,
         "core.view_outboxevent",
         "subscriptions.pay_subscription",
+        "billing.pay_invoice",
+        "billing.fail_invoice",
+        "billing.void_invoice",
+        "billing.write_off_invoice",
+        "billing.credit_invoice",
+        "billing.archive_coupon",
+        "billing.change_issuer",
     ),
     "catalog manager": (
         *VIEW_CUSTOMERS,
@@ -64,5 +72,5 @@ ROLES = {
         "metering.archive_meter",
         *PLACES,
     ),
-    "owner": ("core.*", "subscriptions.*", "metering.*", "resources.*"),
+    "owner": ("core.*", "subscriptions.*", "metering.*", "resources.*", "billing.*"),
 }

@@ -13,6 +13,8 @@ from django.test import Client
 from django.urls import reverse
 
 from core import actors
+from billing.models import Coupon, Invoice, Issuer
+from billing.services import coupons, issuing
 from core.admin.base import EngineAdmin, declared_permissions
 from core.models import User
 from core.services import roles
@@ -25,7 +27,7 @@ from subscriptions.models import Override, PlanVersion, Subscription
 from subscriptions.services import overriding, switches
 from tests import club, factories
 
-APPS = ("core", "subscriptions", "metering", "resources")
+APPS = ("core", "subscriptions", "metering", "resources", "billing")
 _numbers = count(1)
 
 
@@ -96,6 +98,9 @@ def world(at: datetime) -> World:
     waiting_customer = factories.make_customer(at=at)
     waiting = factories.subscribe(waiting_customer, "pro", at=at, pay=False)
     factories.consume(customer, 3, at=at)
+    for row in (active, waiting):
+        issuing.issue_drafts_of(subscription_id=row.pk, clock=factories.standing(at))
+    coupon = Coupon(key="SPRING", name="Spring", percent_off=20, duration="once")
     versions = {each.number: each for each in PlanVersion.objects.filter(plan=plan)}
     assert waiting.status == Subscription.Status.INCOMPLETE
     return World(
@@ -111,6 +116,10 @@ def world(at: datetime) -> World:
             "active": active,
             "waiting": waiting,
             "user": user,
+            "invoice": Invoice.objects.get(status="open"),
+            "paid_invoice": Invoice.objects.get(status="paid"),
+            "coupon": coupons.create(coupon=coupon, clock=factories.standing(at)),
+            "issuer": Issuer.objects.get(),
             "key": factories.make_service_key().service_key,
             "switch": switches.turn(
                 feature_key="sso",

@@ -45,6 +45,12 @@ ALLOWED = {
     ("subscriptions.Subscription", "pause", "active"): {"support", "owner"},
     ("subscriptions.Subscription", "resume", "active"): {"support", "owner"},
     ("subscriptions.Subscription", "change_plan", "active"): {"support", "owner"},
+    ("billing.Invoice", "mark_invoice_paid", "invoice"): {"finance", "owner"},
+    ("billing.Invoice", "mark_invoice_failed", "invoice"): {"finance", "owner"},
+    ("billing.Invoice", "void_invoice", "invoice"): {"finance", "owner"},
+    ("billing.Invoice", "give_up_invoice", "invoice"): {"finance", "owner"},
+    ("billing.Invoice", "write_credit_note", "invoice"): {"finance", "owner"},
+    ("billing.Coupon", "archive_coupon", "coupon"): {"finance", "owner"},
     ("core.Customer", "start_plan", "waiting_customer"): {"support", "owner"},
     ("core.Customer", "explain_decision", "customer"): EVERYBODY,
     ("core.ServiceKey", "revoke_key", "key"): {"owner"},
@@ -68,6 +74,7 @@ VALUES = {
     "pause": {"resume_at_0": "", "resume_at_1": ""},
     "give_grant": {"feature": "api_calls", "units": "5", "category": "promotional"},
     "override_entitlement": {"feature": "api_calls", "units": "5", **NO_END},
+    "write_credit_note": {"amount": "9.00"},
     "start_plan": {"plan": "pro", "quantity": "1"},
     "set_password": {"password": "a new long passphrase"},
     "show_day": {"day": "2026-03-12"},
@@ -82,6 +89,13 @@ VALUES = {
 }
 LISTS = {
     "core.AuditEntry": {"owner"},
+    "billing.BalanceEntry": EVERYBODY,
+    "billing.Coupon": EVERYBODY,
+    "billing.CreditNote": EVERYBODY,
+    "billing.Invoice": EVERYBODY,
+    "billing.Issuer": EVERYBODY,
+    "billing.MrrMovement": EVERYBODY,
+    "billing.Payment": EVERYBODY,
     "core.Customer": EVERYBODY,
     "core.OutboxEvent": {"finance", "owner"},
     "core.ServiceKey": {"owner"},
@@ -142,7 +156,8 @@ class TestEveryScreen:
             for each in actions:
                 assert each.allowed_permissions == [each.operation.name]
                 assert re.fullmatch(
-                    r"(core|subscriptions|metering|resources)\.\w+", each.operation.permission
+                    r"(core|subscriptions|metering|resources|billing)\.\w+",
+                    each.operation.permission,
                 )
 
     def test_asks_for_a_reason_wherever_it_acts(self):
