@@ -56,5 +56,9 @@ def configuration(*, as_json: bool) -> dict[str, Any]:
         },
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["console"], "level": "INFO"},
-        "loggers": {"axes": {"level": "WARNING"}, "django.request": {"level": "ERROR"}},
+        "loggers": {
+            "axes": {"level": "WARNING"},
+            "django.request": {"level": "ERROR"},
+            "fontTools": {"level": "WARNING"},  # it tells of every glyph that a PDF embeds
+        },
     }
