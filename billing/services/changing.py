@@ -14,6 +14,8 @@ from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from metering import errors as metering_errors
 from metering import selectors as metering_selectors
+from metering.models import Balance
+from subscriptions import selectors as subscription_selectors
 from subscriptions.models import Subscription
 from subscriptions.planning import ChangePlan
 from subscriptions.services import add_ons, changes, moves
@@ -173,7 +175,7 @@ def _quote(
     draft = _find_draft(row, at=effective_at)
     standings = _list_standings(locked.customer, at=effective_at)
     used = _list_standings(locked.customer, at=locked.at)
-    limits = {key: each.derived.limit_units for key, each in standings.items()}
+    limits = {key: each.limit_units for key, each in standings.items()}
     return Quote(
         effective_at=effective_at,
         proration_at=proration_at,
@@ -185,7 +187,7 @@ def _quote(
             key
             for key, each in used.items()
             if (limit := limits.get(key, 0)) is not None
-            and each.used_units + each.held_units > limit
+            and (each.balance.counted_units if each.balance else 0) > limit
         ],
     )
 
@@ -199,5 +201,7 @@ def _find_draft(row: Subscription, *, at: datetime) -> Invoice | None:
 def _list_standings(
     customer: Customer, *, at: datetime
 ) -> Mapping[str, metering_selectors.Standing]:
-    overview = metering_selectors.get_overview(customer=customer, clock=clocks.FixedClock(at=at))
-    return overview.standings
+    """Return every metered feature as it stands at the instant, also one that lies ahead."""
+    facts = subscription_selectors.get_customer_facts(customer=customer)
+    rows = list(Balance.objects.filter(customer=customer, scope="").open_after(at))
+    return metering_selectors.overview_of(facts, rows=rows, at=at).standings
