@@ -12,9 +12,9 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 
-from core import actors
 from billing.models import Coupon, Invoice, Issuer
 from billing.services import coupons, issuing
+from core import actors
 from core.admin.base import EngineAdmin, declared_permissions
 from core.models import User
 from core.services import roles
