@@ -91,6 +91,11 @@ def transaction_required() -> None:
         raise RuntimeError(msg)
 
 
+def is_in_transaction() -> bool:
+    """Tell whether a transaction stands; the one that a test case rolls back is none."""
+    return any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+
+
 def after_commit(action: Callable[[], None]) -> None:
     """Run the action once the transaction is committed, at once where there is none."""
     django_transaction.on_commit(action)

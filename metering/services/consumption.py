@@ -6,6 +6,7 @@ from uuid import UUID
 
 from core import clock as clocks
 from core import db
+from core.models import Customer
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest
 from metering import decision, errors
@@ -19,7 +20,7 @@ from metering.services.opening import Features
 from subscriptions import switches
 from subscriptions.facts import FeatureFacts
 
-__all__ = ["Consumed", "For", "Request", "Wanted", "consume"]
+__all__ = ["Consumed", "For", "Request", "StepRequest", "Wanted", "consume", "consume_step"]
 Act = Callable[[Books, Sequence[Item]], list[UsageEntry]]
 
 
@@ -90,6 +91,43 @@ def run(request: Request, *, act: Act, clock: clocks.Clock) -> Consumed:
     return answer(entries, replayed=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepRequest:
+    """What a step counts in its caller's transaction: 1 … 20 items, all or nothing, no key."""
+
+    wanted: Sequence[Wanted]
+    used_by: For = field(default_factory=For)
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+def consume_step(*, customer: Customer, asked: StepRequest, clock: clocks.Clock) -> Consumed:
+    """Count the units, all or none, in the caller's transaction: they roll back with it.
+
+    The caller owns the transaction and took `opening.lock_customer_step` as its first lock, then
+    his own; this locks balances and grants, and reads the clock. It is called once, with all
+    items. `consumed_at` of the entries is the operation's instant. A denial is raised and not
+    recorded; where the caller catches it and commits, nothing is counted.
+
+    :raises UsageDenied, PaymentRequired: where the units are not there.
+    :raises FeatureUnknown, FeatureNotMetered, FeatureSuspended, Invalid: as `consume` does.
+    :raises RuntimeError: outside a transaction.
+    """
+    db.transaction_required()
+    by_key = drawing.get_metered_features(keys=[each.feature_key for each in asked.wanted])
+    items = drawing.items_of(asked.wanted, features=by_key, used_by=asked.used_by)
+    places = drawing.places_of(items)
+    books = opening.open_slow_step(
+        customer=customer, places=places, features=by_id(by_key), clock=clock
+    )
+    heading = Heading(customer_id=customer.pk, at=books.at, metadata=asked.metadata)
+    outcome = _count(books=books, items=items, heading=heading)
+    books.write_step()  # also on a denial: holds that died by now are marked, their units free
+    if isinstance(outcome, Denied):
+        raise denials.refusal(outcome)
+    ledger.append_step(entries=outcome)
+    return Consumed(entries=outcome, replayed=False)
+
+
 def count_step(*, books: Books, items: Sequence[Item], request: Request) -> list[UsageEntry]:
     """Decide all items, then write counters and lines: a denial writes its line alone.
 
@@ -101,21 +139,26 @@ def count_step(*, books: Books, items: Sequence[Item], request: Request) -> list
         keyed=request.keyed,
         metadata=request.metadata,
     )
-    outcome = decision.decide(items, balances=books.current, codes=books.codes)
-    if isinstance(outcome, Denied) and _is_open_to_all(books, items):
-        lines = counted_lines(
-            books=books, items=items, heading=heading, kind=UsageEntry.Kind.CONSUME
-        )
-        for draw in (draw for item in items for draw in item.draws):
-            books.raise_ceiling(books.current[draw.place])
-    elif isinstance(outcome, Denied):
+    outcome = _count(books=books, items=items, heading=heading)
+    if isinstance(outcome, Denied):
         lines = denied_lines(heading=heading, denied=outcome, request_id=request.request_id)
     else:
-        lines = counted_lines(
-            books=books, items=items, heading=heading, kind=UsageEntry.Kind.CONSUME
-        )
+        lines = outcome
     books.write_step()
     ledger.append_step(entries=lines)
+    return lines
+
+
+def _count(*, books: Books, items: Sequence[Item], heading: Heading) -> list[UsageEntry] | Denied:
+    """Count all items, or return the denial of the first that may not be used."""
+    outcome = decision.decide(items, balances=books.current, codes=books.codes)
+    is_denied = isinstance(outcome, Denied)
+    if isinstance(outcome, Denied) and not _is_open_to_all(books, items):
+        return outcome
+    lines = counted_lines(books=books, items=items, heading=heading, kind=UsageEntry.Kind.CONSUME)
+    if is_denied:
+        for draw in (draw for item in items for draw in item.draws):
+            books.raise_ceiling(books.current[draw.place])
     return lines
 
 
