@@ -117,6 +117,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "metering.enforcement.middleware.EntitlementsMiddleware",
 ]
 ROOT_URLCONF = "subscriptionEngine.urls"
 WSGI_APPLICATION = "subscriptionEngine.wsgi.application"

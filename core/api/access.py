@@ -29,9 +29,18 @@ def access_customer(
     :raises InsufficientScope: for a service key without the scope.
     :raises Invalid: where a customer must be named.
     """
-    identity = identity_of(request)
+    return customer_of(identity_of(request), scope=scope, named=named, roles=roles)
+
+
+def customer_of(
+    identity: Identity, *, scope: str, named: str | None = None, roles: frozenset[str] = ANY_ROLE
+) -> Customer:
+    """Return the customer that the identity acts for, as `access_customer` does for a request.
+
+    :raises NotFound, PermissionDenied, InsufficientScope, Invalid: as there.
+    """
     if identity.service_key is not None:
-        access_scope(request, scope=scope)
+        _access_scope(identity, scope=scope)
         return _access_by_key(named=named)
     memberships = [each for each in identity.memberships if named is None or _is(each, named)]
     if not memberships:
@@ -74,7 +83,11 @@ def access_scope(request: Request, *, scope: str) -> ServiceKey:
     :raises PermissionDenied: for a user.
     :raises InsufficientScope: for a service key without the scope.
     """
-    service_key = identity_of(request).service_key
+    return _access_scope(identity_of(request), scope=scope)
+
+
+def _access_scope(identity: Identity, *, scope: str) -> ServiceKey:
+    service_key = identity.service_key
     if service_key is None:
         raise errors.PermissionDenied("Only a service key may do this.")
     if scope not in service_key.scopes:
@@ -166,6 +179,14 @@ def actor(request: Request, *, reason: str = "") -> Actor:
 def _access_by_key(*, named: str | None) -> Customer:
     if named is None:
         raise _customer_required("A service key names the customer, by id or external key.")
+    return get_customer(named=named)
+
+
+def get_customer(*, named: str) -> Customer:
+    """Return the customer of an external key or else of an id.
+
+    :raises NotFound: where there is none.
+    """
     customer = find_customer(named=named)
     if customer is None:
         raise errors.NotFound("There is no such customer.")

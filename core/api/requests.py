@@ -23,13 +23,21 @@ def keyed(request: Request) -> KeyedRequest:
     if key is None or not key.strip():
         detail = f"Send the header {HEADER}: a fresh value per operation, the same on a retry."
         raise errors.IdempotencyKeyMissing(detail)
-    if not VISIBLE_ASCII.fullmatch(key):
-        detail = f"{HEADER} is 1 … {idempotency.KEY_LENGTH_MAX} visible ASCII characters."
-        raise errors.Malformed(detail)
+    refuse_odd_key(key)
     fingerprint = idempotency.fingerprint(
         method=request.method or "", path=request.path, body=request.data
     )
     return KeyedRequest(key=key, fingerprint=fingerprint)
+
+
+def refuse_odd_key(key: str) -> None:
+    """Return where the key is 1 … 255 visible ASCII characters.
+
+    :raises Malformed: where it is not.
+    """
+    if not VISIBLE_ASCII.fullmatch(key):
+        detail = f"{HEADER} is 1 … {idempotency.KEY_LENGTH_MAX} visible ASCII characters."
+        raise errors.Malformed(detail)
 
 
 def request_id(request: Request) -> str:

@@ -162,7 +162,15 @@ def read_query(serializer_class: type[QuerySerializer], request: Request) -> Dat
     if repeated:
         detail = f"The parameter {repeated[0]!r} stands more than once."
         raise errors.Malformed(detail)
-    return _validated(serializer_class(data=request.query_params.dict()), root="")
+    return read_values(serializer_class, request.query_params.dict())
+
+
+def read_values(serializer_class: type[QuerySerializer], values: Mapping[str, str]) -> Data:
+    """Return validated values that came as text, as a query's or a command's do.
+
+    :raises Invalid, UnknownField: as `read_query` does.
+    """
+    return _validated(serializer_class(data=values), root="")
 
 
 def _validated(serializer: StrictSerializer, *, root: str) -> Data:

@@ -14,6 +14,7 @@ from core.models import Customer
 from core.rates import Limit, Limited
 from core.services import rates
 from metering import selectors
+from metering.enforcement import callers
 
 WINDOW_SECONDS = 60
 
@@ -53,22 +54,11 @@ def limits_of_plan(request: Request, identity: Identity) -> Iterable[Limited]:
 
 
 def _limited(request: Request, identity: Identity, feature_key: str) -> Iterable[Limited]:
-    customer = _customer(request, identity)
+    customer = callers.find_customer(request, identity)
     requests = _requests_a_minute(customer, feature_key) if customer else None
     if customer is not None and requests is not None:
         limit = Limit(name=feature_key[:20], requests=requests, seconds=WINDOW_SECONDS)
         yield rates.limited(limit, caller=f"customer {customer.pk}")
-
-
-def _customer(request: Request, identity: Identity) -> Customer | None:
-    """Return the one customer for whom a user calls; None where that is not plain."""
-    named = request.query_params.get("customer")
-    found = [
-        each.customer
-        for each in identity.memberships
-        if named is None or named in {str(each.customer.pk), each.customer.external_key}
-    ]
-    return found[0] if len(found) == 1 else None
 
 
 def _requests_a_minute(customer: Customer, feature_key: str) -> int | None:

@@ -9,10 +9,12 @@ from metering import decision, errors, selectors
 from metering.decision import Denied, Item, Place
 from metering.models import Balance
 from metering.selectors import Overview, Standing
-from metering.services import drawing
+from metering.services import denials, drawing
 from metering.services.drawing import For, Wanted
 from subscriptions import selectors as subscription_selectors
+from subscriptions import switches
 from subscriptions.facts import FeatureFacts
+from subscriptions.models import Feature
 from subscriptions.selectors import Upgrade
 
 
@@ -49,6 +51,50 @@ def check(
         _checked(items[: index + 1], rows, codes, standings[item.draws[0].place])
         for index, item in enumerate(items)
     ]
+
+
+def require(
+    *, customer: Customer, feature_key: str, used_by: For | None = None, clock: clocks.Clock
+) -> None:
+    """Return where the feature may be used now: one unit of it, where it is metered.
+
+    Nothing is counted or recorded. Where it is metered, only consuming decides.
+
+    :raises UsageDenied, PaymentRequired: where it may not be used.
+    :raises FeatureUnknown, FeatureSuspended, Invalid: as consuming does.
+    """
+    feature = subscription_selectors.get_feature(key=feature_key)
+    switches.refuse_suspended(feature_id=feature.id, feature_key=feature_key)
+    if switches.is_open_to_all(feature.id):
+        return
+    overview = selectors.get_overview(customer=customer, clock=clock)
+    denied = denial_of(overview, feature=feature, units=1, used_by=used_by or For())
+    if isinstance(denied, Denied):
+        raise denials.refusal(denied)
+    if denied:
+        raise denials.switched_off(code=denied, feature_key=feature_key)
+
+
+def denial_of(
+    overview: Overview, *, feature: FeatureFacts, units: int, used_by: For
+) -> Denied | str:
+    """Return the denial of metered units, or the code that denies a switch or value; or empty."""
+    if feature.type != Feature.Type.METERED:
+        return switch_code(selectors.standing_of(overview, feature=feature))
+    features = drawing.get_metered_features(keys=[feature.key])
+    wanted = [Wanted(feature_key=feature.key, units=units)]
+    items = drawing.items_of(wanted, features=features, used_by=used_by)
+    by_id = {each.id: each for each in features.values()}
+    rows, codes = decided_from(standings_of(overview=overview, items=items, features=by_id))
+    outcome = decision.decide(items, balances=rows, codes=codes)
+    return outcome if isinstance(outcome, Denied) else ""
+
+
+def switch_code(standing: Standing) -> str:
+    """Return why a switch or value is denied; empty where what is in force grants it."""
+    group = standing.derived.in_force
+    is_granted = standing.derived.effective.is_granted
+    return group.denial_code or ("" if is_granted else errors.FeatureNotInPlan.code)
 
 
 def standings_of(

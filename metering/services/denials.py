@@ -1,6 +1,7 @@
 """Describe a denial once, so that its record, its answer and its replay are the same."""
 
 from core import clock as clocks
+from core import errors as core_errors
 from metering import decision, errors
 from metering.decision import Denied
 from metering.models import Balance, UsageEntry
@@ -21,8 +22,7 @@ def describe(denied: Denied, *, request_id: str) -> dict[str, object]:
     """
     key = denied.item.feature_key
     if denied.code == errors.PaymentRequired.code:
-        detail = f"The subscription awaits its first payment; {key} follows it."
-        raise errors.PaymentRequired(detail, facts={"feature": key})
+        raise _payment_required(key)
     facts: dict[str, object] = {"feature": key, "requested": denied.item.units}
     detail = DETAILS.get(denied.code, "").format(feature=key)
     if denied.code == errors.UsageLimitReached.code and denied.balance is not None:
@@ -61,6 +61,19 @@ def refusal(denied: Denied) -> errors.UsageDenied:
     """
     described = describe(denied, request_id="")
     return errors.DENIALS[denied.code](str(described["detail"]), facts=_facts(described))
+
+
+def switched_off(*, code: str, feature_key: str) -> core_errors.DomainError:
+    """Return the refusal of a switch or value, which is not counted and so not recorded."""
+    if code == errors.PaymentRequired.code:
+        return _payment_required(feature_key)
+    detail = DETAILS[code].format(feature=feature_key)
+    return errors.DENIALS[code](detail, facts={"feature": feature_key})
+
+
+def _payment_required(feature_key: str) -> errors.PaymentRequired:
+    detail = f"The subscription awaits its first payment; {feature_key} follows it."
+    return errors.PaymentRequired(detail, facts={"feature": feature_key})
 
 
 def _facts(described: dict[str, object]) -> dict[str, object]:

@@ -159,11 +159,7 @@ def _decide(question: Question, overview: Overview) -> tuple[Standing, str]:
 
 def _switch(overview: Overview, feature: FeatureFacts) -> tuple[Standing, str]:
     standing = selectors.standing_of(overview, feature=feature)
-    group = standing.derived.in_force
-    if group.denial_code:
-        return standing, group.denial_code
-    is_granted = standing.derived.effective.is_granted
-    return standing, "" if is_granted else errors.FeatureNotInPlan.code
+    return standing, checking.switch_code(standing)
 
 
 def _usable(customer: Customer, feature: FeatureFacts, *, at: datetime) -> list[Grant]:
