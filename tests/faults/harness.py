@@ -104,6 +104,7 @@ class Engine:
             **environment,
         }
         self.credential = ""
+        self._workers = 1
         self._server: subprocess.Popen[bytes] | None = None
 
     def manage(self, *words: str, **environment: str) -> str:
@@ -125,10 +126,16 @@ class Engine:
         self.credential = printed.split("credential ")[1].strip()
         return self
 
-    def serve(self, *, workers: int = 2, threads: int = 8) -> "Engine":
+    def serve(self, *, workers: int = 2) -> "Engine":
         """Start the web server and await it."""
+        self._workers = workers
+        self._start()
+        self.await_ready()
+        return self
+
+    def _start(self) -> None:
         command = [sys.executable, "manage.py", "serve", "--port", str(self.port)]
-        command += ["--workers", str(workers), "--threads", str(threads)]
+        command += ["--workers", str(self._workers), "--threads", "8"]
         self._server = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -137,13 +144,16 @@ class Engine:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.await_ready()
-        return self
 
     def await_ready(self, seconds: float = 60) -> None:
-        """Return once /readyz answers 200."""
+        """Return once /readyz answers 200; a server that gave up is started, as a supervisor does.
+
+        :raises TimeoutError: where it does not answer in time.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            if self._server is not None and self._server.poll() is not None:
+                self._start()
             status, _, _ = self.ask("GET", "/readyz")
             if status == 200:
                 return
@@ -179,17 +189,6 @@ class Engine:
             "POST", "/api/usage/consume/", body, **{"Idempotency-Key": key}
         )
         return status, answer
-
-    def worker_ids(self) -> list[int]:
-        """Return the process ids of the web server's workers."""
-        assert self._server is not None
-        children = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children")
-        return [int(each) for each in children.read_text().split()]
-
-    def supervise(self) -> None:
-        """Start the web server again where it gave up, as a supervisor would."""
-        if self._server is not None and self._server.poll() is not None:
-            self.serve()
 
     def stop(self) -> None:
         """Stop the web server by its process group."""

@@ -1,7 +1,5 @@
-"""R3, R4: killed workers, backends and servers lose nothing and count nothing twice."""
+"""R3, R4: killed processes, backends and servers lose nothing and count nothing twice."""
 
-import os
-import signal
 import time
 
 import pytest
@@ -100,35 +98,6 @@ class TestCrashPoints:
         load.unknown |= {f"warm-{each}" for each in CRASH_POINTS}
         figures = verify(load, postgres.url)
         report(f"R3 crash {point}", kills=CRASHES, **figures)
-
-
-class TestWorkers:
-    """R3: web workers killed under load come back, and every key is definitive."""
-
-    def test_killed_under_load_lose_nothing(self, engine, postgres):
-        engine.serve(workers=2)
-        kills = 0
-        try:
-            with Load(engine, customer="workers") as load:
-                for _ in range(2 * SCALE):
-                    time.sleep(0.6)
-                    for worker in engine.worker_ids():
-                        os.kill(worker, signal.SIGKILL)
-                        kills += 1
-                    time.sleep(2)
-                    engine.supervise()
-                    engine.await_ready()
-                time.sleep(0.5)
-            engine.supervise()
-            engine.await_ready()
-            settled = load.settle()
-            figures = verify(load, postgres.url)
-        finally:
-            engine.stop()
-        assert kills >= 4 * SCALE
-        report(
-            "R3 workers", kills=kills, attempts=load.attempts, settled_s=f"{settled:.1f}", **figures
-        )
 
 
 class TestDatabase:
