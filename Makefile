@@ -7,7 +7,7 @@ export PORT DEBUG
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench torture mutation
+.PHONY: help run test check format bench torture
 
 help: ## Show these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -34,10 +34,6 @@ bench: .venv/.development ## Measure the hot paths; NAME=hot_key for one
 
 torture: .venv/.development ## Break the engine for long: faults, and generated requests
 	@FAULT_SCALE=20 SCHEMATHESIS_EXAMPLES=200 $(PY) -m pytest tests/faults tests/contract -s --no-cov --timeout 0
-
-mutation: .venv/.development ## Change consumption and periods in small ways; every change must fail a test
-	@$(PY) -m mutmut run
-	@$(PY) -m mutmut results
 
 .venv/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: install Python 3.11 or newer, or set PYTHON=/path/to/python3"; exit 1; }
