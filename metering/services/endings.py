@@ -143,6 +143,7 @@ def lock_holds_step(books: Books, *, operation_ids: Sequence[UUID]) -> list[Hold
 
     :raises RowsMissing: where one has moved to another balance, or waits for its period.
     """
+    books.open_accounts_step()
     holds = locks.lock_operation_holds(customer_id=books.customer_id, operation_ids=operation_ids)
     features = features_of(holds)
     for hold in holds:

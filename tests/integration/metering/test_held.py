@@ -11,8 +11,16 @@ from core import clock, db
 from core import errors as core_errors
 from core.services.idempotency import KeyedRequest
 from metering import errors
-from metering.models import Balance, Hold, UsageEntry
-from metering.services import auditing, consumption, endings, holds, opening, owned_holds
+from metering.models import Balance, Grant, Hold, UsageEntry
+from metering.services import (
+    auditing,
+    consumption,
+    endings,
+    granting,
+    holds,
+    opening,
+    owned_holds,
+)
 from metering.services.drawing import Wanted
 from subscriptions.models import FeatureSwitch
 from subscriptions.switches import Switch, remember
@@ -146,6 +154,34 @@ class TestHeld:
         assert states() == ["live"]
         factories.consume(customer, 6, at=AT + timedelta(seconds=300))
         assert stored(customer)[:2] == (10, 0)
+
+
+class TestHeldFromGrants:
+    @pytest.fixture
+    def grant(self, customer):
+        granting.create(
+            customer_id=customer.pk,
+            order=granting.Order(feature_key="api_calls", units=8, priority=1),
+            actor=factories.ACTOR,
+            keyed=holds.fresh_key(),
+            render=lambda row: {"id": str(row.pk)},
+            clock=factories.standing(AT),
+        )
+        return Grant.objects.get()
+
+    def test_gives_the_grant_back_what_was_not_needed(self, customer, grant):
+        with held(customer) as hold:
+            grant.refresh_from_db()
+            assert grant.remaining_units == 3
+            hold.capture(units=2)
+        grant.refresh_from_db()
+        assert (grant.remaining_units, stored(customer)[:2]) == (6, (6, 0))
+
+    def test_gives_all_back_where_the_block_raises(self, customer, grant):
+        with suppress(Failed), held(customer):
+            raise Failed
+        grant.refresh_from_db()
+        assert (grant.remaining_units, stored(customer)[:2]) == (8, (4, 0))
 
 
 class TestKey:
