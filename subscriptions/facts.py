@@ -59,7 +59,6 @@ class VersionFacts:
 
     id: int
     number: int
-    status: str
     published_at: datetime | None
     plan_key: str
     plan_name: str

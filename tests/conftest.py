@@ -53,12 +53,12 @@ def redis_url() -> str:
 @pytest.fixture(autouse=True)
 def _clean_process() -> Iterator[None]:
     """Forget what a process remembers, since each test has other rows."""
-    selectors.forget_features()
+    selectors.forget_all()
     switches.remember({}, loaded_at=float("inf"))  # never too old: tests of switches forget it
     for each in caches.all(initialized_only=True):
         each.clear()
     yield
-    selectors.forget_features()
+    selectors.forget_all()
 
 
 @pytest.fixture(autouse=True)

@@ -35,12 +35,12 @@ IDENTITY = 1
 ASKED = {"feature": "api_calls", "units": 1}
 CALLS = {
     # subscriptions, versions, what stands beside the plan, balances
-    "me": Call("get", "/api/subscriptions/me/", IDENTITY + 4),
-    "entitlements": Call("get", "/api/entitlements/", IDENTITY + 4),
-    "entitlement": Call("get", "/api/entitlements/api_calls/", IDENTITY + 4),
-    "check": Call("post", "/api/usage/check/", IDENTITY + 4, body=ASKED),
+    "me": Call("get", "/api/subscriptions/me/", IDENTITY + 3),
+    "entitlements": Call("get", "/api/entitlements/", IDENTITY + 3),
+    "entitlement": Call("get", "/api/entitlements/api_calls/", IDENTITY + 3),
+    "check": Call("post", "/api/usage/check/", IDENTITY + 3, body=ASKED),
     # and the grants and holds that it names
-    "explain": Call("get", "/api/entitlements/api_calls/explain/?units=2", IDENTITY + 4 + 2),
+    "explain": Call("get", "/api/entitlements/api_calls/explain/?units=2", IDENTITY + 3 + 2),
     # the lookup of the key, then lock, count, append
     "consume": Call("post", "/api/usage/consume/", IDENTITY + 1 + 3, body=ASKED),
     "entries": Call("get", "/api/usage/entries/", IDENTITY + 1),

@@ -50,7 +50,8 @@ class TestOwnSubscription:
     def test_shows_plan_limits_and_usage_to_the_letter(
         self, client, pro, django_assert_num_queries
     ):
-        with django_assert_num_queries(6):  # identity, five: features are new to the process
+        client.get(ME)  # reads once what never changes
+        with django_assert_num_queries(4):  # identity, then three
             body = client.get(ME).json()
         resets_at = "2026-04-01T00:00:00Z"
         assert list(body)[:3] == ["plan", "limits", "usage"]
@@ -201,7 +202,8 @@ class TestSubscribe:
 
 class TestEntitlements:
     def test_are_shown_as_one_map(self, client, pro, django_assert_num_queries):
-        with django_assert_num_queries(6):
+        client.get("/api/entitlements/")  # reads once what never changes
+        with django_assert_num_queries(4):
             answer = client.get("/api/entitlements/")
         body = answer.json()
         assert sorted(body["entitlements"]) == ["api_calls", "exports", "sso", "storage_gb"]
@@ -248,7 +250,7 @@ class TestCheck:
     ):
         before = (list(Balance.objects.values()), UsageEntry.objects.count())
         self.check(client, feature="api_calls", units=1)
-        with django_assert_num_queries(5):
+        with django_assert_num_queries(4):
             allowed = self.check(client, feature="api_calls", units=880).json()
         refused = self.check(client, feature="api_calls", units=881).json()
         assert (allowed["allowed"], allowed["remaining"]) == (True, 880)

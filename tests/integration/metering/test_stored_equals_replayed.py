@@ -355,7 +355,7 @@ def wipe() -> None:
                 "TRUNCATE core_customer, subscriptions_feature, subscriptions_plan CASCADE"
             )
     assert Hold.objects.count() == Plan.objects.count() == Feature.objects.count() == 0
-    catalog.forget_features()
+    catalog.forget_all()
 
 
 @pytest.mark.postgres

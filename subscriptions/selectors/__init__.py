@@ -1,0 +1,56 @@
+"""Read the catalog and subscriptions; nothing here writes or locks."""
+
+from subscriptions.selectors.catalog import (
+    Eligibility,
+    Holdings,
+    Upgrade,
+    find_offered_version,
+    get_catalog_revision,
+    get_holdings,
+    get_offered_version,
+    has_plan,
+    list_features,
+    list_offered_versions,
+    list_subscriptions,
+    list_timeline,
+    list_upgrades,
+)
+from subscriptions.selectors.entitled import (
+    forget_versions,
+    get_customer_facts,
+)
+from subscriptions.selectors.features import (
+    features_by_id,
+    find_features,
+    forget_features,
+    get_feature,
+)
+
+__all__ = [
+    "Eligibility",
+    "Holdings",
+    "Upgrade",
+    "features_by_id",
+    "find_features",
+    "find_offered_version",
+    "forget_all",
+    "forget_features",
+    "forget_versions",
+    "get_catalog_revision",
+    "get_customer_facts",
+    "get_feature",
+    "get_holdings",
+    "get_offered_version",
+    "has_plan",
+    "list_features",
+    "list_offered_versions",
+    "list_subscriptions",
+    "list_timeline",
+    "list_upgrades",
+]
+
+
+def forget_all() -> None:
+    """Empty this process's copies; for tests that undo what they created."""
+    forget_features()
+    forget_versions()

@@ -1,0 +1,183 @@
+"""Read what decides a customer's entitlements: his subscriptions, what stands beside them, and
+versions, which never change once published and are read once a process.
+"""
+
+from collections.abc import Collection
+from dataclasses import fields, replace
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import (
+    BigIntegerField,
+    CharField,
+    DateTimeField,
+    F,
+    JSONField,
+    UUIDField,
+    Value,
+)
+from django.db.models.functions import Cast
+
+from core.models import Customer
+from subscriptions.facts import (
+    AdditionFacts,
+    CustomerFacts,
+    EntitlementFacts,
+    VersionFacts,
+)
+from subscriptions.models import (
+    Override,
+    PlanVersion,
+    Subscription,
+    SubscriptionAddOn,
+)
+
+DEFAULT = "default"
+ENTITLEMENT_PATHS = {
+    each.name: each.name.replace("feature_key", "feature__key").replace(
+        "feature_type", "feature__type"
+    )
+    for each in fields(EntitlementFacts)
+}
+
+
+def get_customer_facts(*, customer: Customer) -> CustomerFacts:
+    """Return what decides the customer's entitlements, in two statements.
+
+    One more reads versions that are new to this process: published ones never change. Where the
+    caller decides, it holds the customer's lock, took `customer` from it, and calls this
+    afterwards; where it only shows, a read without locks is enough.
+    """
+    subscriptions = tuple(
+        Subscription.objects.filter(customer=customer)
+        .exclude(status__in=Subscription.FINAL_STATUSES)
+        .select_related("price", "change_price", "plan_version__plan", "change_to__plan")
+        .order_by("id")
+    )
+    beside = _list_beside(customer=customer)
+    names = {row.plan_version_id: row.plan_version.plan.name for row in subscriptions}
+    names |= {row.change_to.pk: row.change_to.plan.name for row in subscriptions if row.change_to}
+    default_ids = [each.feature_id for each in beside if each.kind == DEFAULT]
+    names |= {each.feature_id: each.key for each in beside if each.kind == DEFAULT}
+    found = _find_versions(ids=names.keys())
+    versions = {each.id: replace(each, plan_name=names[each.id]) for each in found.values()}
+    defaults = sorted((versions[each] for each in default_ids), key=lambda each: -each.number)
+    return CustomerFacts(
+        customer=customer,
+        subscriptions=subscriptions,
+        versions=versions,
+        default_versions=tuple(defaults),
+        additions=tuple(each for each in beside if each.kind != DEFAULT),
+    )
+
+
+def _list_beside(*, customer: Customer) -> list[AdditionFacts]:
+    """Return the customer's add-ons and overrides, and the default plan's versions, at once.
+
+    A version stands in `feature_id`, its plan's name in `key`.
+    """
+    add_ons = SubscriptionAddOn.objects.filter(
+        customer=customer, add_on__entitlements__isnull=False
+    ).values_list(
+        Value("add_on"),
+        "add_on__key",
+        "add_on__entitlements__feature_id",
+        "add_on__entitlements__feature__key",
+        "add_on__entitlements__feature__type",
+        "add_on__entitlements__units",
+        "add_on__entitlements__is_unlimited",
+        "add_on__entitlements__value",
+        "add_on__entitlements__priority",
+        "quantity",
+        "subscription_id",
+        "starts_at",
+        "ends_at",
+    )
+    overrides = Override.objects.filter(customer=customer).values_list(
+        Value("override"),
+        Cast("id", CharField()),
+        "feature_id",
+        "feature__key",
+        "feature__type",
+        "units",
+        "is_unlimited",
+        "value",
+        "priority",
+        Value(1),
+        Cast(Value(None), UUIDField()),
+        "starts_at",
+        "ends_at",
+    )
+    defaults = PlanVersion.objects.filter(
+        plan__key=settings.ENGINE.default_plan_key, published_at__isnull=False
+    ).values_list(
+        Value(DEFAULT),
+        "plan__name",
+        "id",
+        "plan__key",
+        Value(""),
+        Cast(Value(None), BigIntegerField()),
+        Value(value=False),
+        Cast(Value(None), JSONField()),
+        Value(0),
+        Value(1),
+        Cast(Value(None), UUIDField()),
+        "published_at",
+        Cast(Value(None), DateTimeField()),
+    )
+    names = [each.name for each in fields(AdditionFacts)]
+    found = []
+    for values in add_ons.union(overrides, defaults, all=True):
+        row = dict(zip(names, values, strict=True))
+        if row["kind"] == "override":
+            row["key"] = str(UUID(row["key"]))
+        found.append(AdditionFacts(**row))
+    return found
+
+
+_versions_by_id: dict[int, VersionFacts] = {}
+
+
+def _find_versions(*, ids: Collection[int]) -> dict[int, VersionFacts]:
+    """Return the versions with all that they grant; each published one is read once a process."""
+    found = {each: _versions_by_id[each] for each in ids if each in _versions_by_id}
+    unknown = set(ids) - found.keys()
+    if unknown:
+        read = _list_versions(wanted=unknown)
+        _versions_by_id.update(
+            {each.id: each for each in read.values() if each.published_at is not None}
+        )
+        found |= read
+    return found
+
+
+def _list_versions(*, wanted: set[int]) -> dict[int, VersionFacts]:
+    """Return the versions with all that they grant, in one statement."""
+    rows = (
+        PlanVersion.objects.filter(pk__in=wanted)
+        .order_by("id")
+        .values(
+            "id",
+            "number",
+            "published_at",
+            plan_key=F("plan__key"),
+            plan_name=F("plan__name"),
+            plan_group_id=F("plan__plan_group_id"),
+            plan_group_key=F("plan__plan_group__key"),
+            **{name: F(f"entitlements__{path}") for name, path in ENTITLEMENT_PATHS.items()},
+        )
+    )
+    versions: dict[int, VersionFacts] = {}
+    for found in rows:
+        row: dict[str, Any] = dict(found)
+        granted = {name: row.pop(name) for name in ENTITLEMENT_PATHS}
+        version = versions.setdefault(row["id"], VersionFacts(**row, entitlements={}))
+        if granted["feature_id"] is not None:
+            version.entitlements[granted["feature_key"]] = EntitlementFacts(**granted)
+    return versions
+
+
+def forget_versions() -> None:
+    """Empty this process's copy of the versions."""
+    _versions_by_id.clear()
