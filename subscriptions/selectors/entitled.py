@@ -77,7 +77,19 @@ def _list_beside(*, customer: Customer) -> list[AdditionFacts]:
 
     A version stands in `feature_id`, its plan's name in `key`.
     """
-    add_ons = SubscriptionAddOn.objects.filter(
+    names = [each.name for each in fields(AdditionFacts)]
+    rows = _add_ons(customer).union(_overrides(customer), _default_versions(), all=True)
+    found = []
+    for values in rows:
+        row = dict(zip(names, values, strict=True))
+        if row["kind"] == "override":
+            row["key"] = str(UUID(row["key"]))
+        found.append(AdditionFacts(**row))
+    return found
+
+
+def _add_ons(customer: Customer) -> QuerySet[SubscriptionAddOn, Any]:
+    return SubscriptionAddOn.objects.filter(
         customer=customer, add_on__entitlements__isnull=False
     ).values_list(
         Value("add_on"),
@@ -94,7 +106,10 @@ def _list_beside(*, customer: Customer) -> list[AdditionFacts]:
         "starts_at",
         "ends_at",
     )
-    overrides = Override.objects.filter(customer=customer).values_list(
+
+
+def _overrides(customer: Customer) -> QuerySet[Override, Any]:
+    return Override.objects.filter(customer=customer).values_list(
         Value("override"),
         Cast("id", CharField()),
         "feature_id",
@@ -109,7 +124,10 @@ def _list_beside(*, customer: Customer) -> list[AdditionFacts]:
         "starts_at",
         "ends_at",
     )
-    defaults = PlanVersion.objects.filter(
+
+
+def _default_versions() -> QuerySet[PlanVersion, Any]:
+    return PlanVersion.objects.filter(
         plan__key=settings.ENGINE.default_plan_key, published_at__isnull=False
     ).values_list(
         Value(DEFAULT),
@@ -126,14 +144,6 @@ def _list_beside(*, customer: Customer) -> list[AdditionFacts]:
         "published_at",
         Cast(Value(None), DateTimeField()),
     )
-    names = [each.name for each in fields(AdditionFacts)]
-    found = []
-    for values in add_ons.union(overrides, defaults, all=True):
-        row = dict(zip(names, values, strict=True))
-        if row["kind"] == "override":
-            row["key"] = str(UUID(row["key"]))
-        found.append(AdditionFacts(**row))
-    return found
 
 
 _versions_by_id: dict[int, VersionFacts] = {}

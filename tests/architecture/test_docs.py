@@ -182,7 +182,7 @@ def lost_references(files: Iterable[Path], *, root: Path) -> list[str]:
 
 def project_files() -> list[Path]:
     """Return the project's own text files, this one aside, since it names what must not exist."""
-    skipped = {".venv", ".git", "static_root", "node_modules", "__pycache__", ".run"}
+    skipped = {".venv", ".git", ".hypothesis", "static_root", "node_modules", "__pycache__", ".run"}
     return [
         file
         for entry in ROOT.iterdir()
@@ -371,3 +371,27 @@ class TestRecount:
         with connection.cursor() as cursor:
             cursor.execute(recount_statement())
             return [tuple(int(value) for value in row) for row in cursor.fetchall()]
+
+
+class TestEventTypes:
+    """Every type that the code publishes stands in docs/events.md, and nothing else."""
+
+    PATTERN = re.compile(r'"((?:usage|grant|entitlements|subscription|booking|invoice)\.[a-z_]+)"')
+
+    def published(self) -> set[str]:
+        found = {"invoice.void", "invoice.uncollectible"}  # named by the state they move to
+        for app in ("subscriptions", "metering", "resources", "billing"):
+            for path in (ROOT / app / "services").rglob("*.py"):
+                for line in path.read_text().splitlines():
+                    if re.match(r"^[A-Z_, ]+ = ", line):
+                        found |= set(self.PATTERN.findall(line))
+        return found
+
+    def test_are_documented(self):
+        text = (DOCS / "events.md").read_text()
+        documented = set(
+            re.findall(
+                r"`((?:usage|grant|entitlements|subscription|booking|invoice)\.[a-z_]+)`", text
+            )
+        )
+        assert documented == self.published()
