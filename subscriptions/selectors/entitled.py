@@ -14,6 +14,7 @@ from django.db.models import (
     DateTimeField,
     F,
     JSONField,
+    QuerySet,
     UUIDField,
     Value,
 )
