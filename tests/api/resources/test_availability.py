@@ -137,14 +137,14 @@ class TestAvailability:
         ask(client)  # a process reads an immutable feature once
         # identity; resources, hours; policies, peaks; the plan in three, balances, grants;
         # closures, allocations, own bookings
-        with django_assert_num_queries(13):
+        with django_assert_num_queries(12):
             assert len(ask(client)["slots"]) == 5
         for number in range(2, 5):
             resource = club.make_resource(f"court-{number}", venue=venue)
             for day in range(10, 20):
                 starts_at = club.local(9, day=date(2026, 3, day))
                 occupy(resource, starts_at, customer=club.make_member())
-        with django_assert_num_queries(13):
+        with django_assert_num_queries(12):
             assert len(ask(client, days=20)["slots"]) == 4 * 20 * 5
 
     @pytest.mark.parametrize(

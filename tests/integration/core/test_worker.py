@@ -117,7 +117,8 @@ class TestRun:
         assert waits == [worker.IDLE_SECONDS]
 
     def test_is_wired_to_every_kind_of_work(self):
-        assert [job.name for job in jobs.registered()][:2] == ["subscriptions", "outbox"]
+        names = [job.name for job in jobs.registered()]
+        assert names[:3] == ["subscriptions", "invoices", "outbox"]
 
 
 class TestDelivery:
@@ -193,7 +194,7 @@ class TestCommand:
         shown = StringIO()
         with clock.overridden(clock.FixedClock(at=AT + 32 * DAY)):
             call_command("worker", "--once", "--json", stdout=shown)
-        assert json.loads(shown.getvalue()) == {"done": 2, "failed": 0}
+        assert json.loads(shown.getvalue()) == {"done": 4, "failed": 0}
         with clock.overridden(clock.FixedClock(at=AT + 32 * DAY)):
             call_command("worker", "--seconds", "0.01", stdout=shown)
         assert "0 done, 0 failed" in shown.getvalue()

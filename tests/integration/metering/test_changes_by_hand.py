@@ -145,6 +145,11 @@ def customer():
     return factories.make_customer(at=STARTED)
 
 
+def captured(made, units: int) -> End:
+    feature = catalog.get_feature(key="api_calls")
+    return End(hold_id=made.hold_id, captured_units={feature.id: units})
+
+
 def exchange(customer, *, at, ends=(), units=0, usage_at=None, owner="booking 1"):
     with db.transaction():
         locked = owned_holds.lock_customer_step(customer_id=customer.pk)
@@ -175,11 +180,11 @@ class TestOwnedHold:
             exchange(
                 customer,
                 at=later,
-                ends=[End(hold_id=made.hold_id, captured_units=0)],
+                ends=[End(hold_id=made.hold_id)],
                 owner="booking 2",
             )
         assert Hold.objects.get().state == Hold.State.LIVE
-        exchange(customer, at=later, ends=[End(hold_id=made.hold_id, captured_units=4)])
+        exchange(customer, at=later, ends=[captured(made, 4)])
         now = standing(customer, at=later)
         assert (now.used_units, now.held_units) == (4, 0)
         assert auditing.audit()[0] == []
@@ -191,14 +196,14 @@ class TestOwnedHold:
             exchange(
                 customer,
                 at=NOW + timedelta(seconds=1),
-                ends=[End(hold_id=made.hold_id, captured_units=0)],
+                ends=[End(hold_id=made.hold_id)],
                 units=11,
             )
         assert (list(Balance.objects.values()), list(Hold.objects.values())) == before
         moved = exchange(
             customer,
             at=NOW + timedelta(seconds=2),
-            ends=[End(hold_id=made.hold_id, captured_units=0)],
+            ends=[End(hold_id=made.hold_id)],
             units=10,
         )
         assert standing(customer, at=moved.at).held_units == 10
@@ -217,7 +222,7 @@ class TestOwnedHold:
             consume(asked(customer, 4), clock=factories.standing(april))
         consume(asked(customer, 3), clock=factories.standing(april))
         assert not Hold.objects.get().is_provisional
-        exchange(customer, at=april, ends=[End(hold_id=made.hold_id, captured_units=7)])
+        exchange(customer, at=april, ends=[captured(made, 7)])
         now = standing(customer, at=april)
         assert (now.used_units, now.held_units, now.remaining_units) == (10, 0, 0)
         assert auditing.audit()[0] == []
@@ -226,18 +231,18 @@ class TestOwnedHold:
 @pytest.mark.django_db(transaction=True)
 class TestFeed:
     def feed(self, customer, *fed: Fed, at=NOW):
-        feature = catalog.get_feature(key="api_calls")
         with db.transaction():
             locked = owned_holds.lock_customer_step(customer_id=customer.pk)
-            return recording.feed_step(
-                customer=locked, feature=feature, fed=fed, clock=factories.standing(at)
-            )
+            return recording.feed_step(customer=locked, fed=fed, clock=factories.standing(at))
+
+    def fed(self, units: int, *, at=NOW) -> Fed:
+        return Fed(feature=catalog.get_feature(key="api_calls"), usage_at=at, units=units)
 
     def test_counts_in_the_period_of_its_time_and_burns_late_usage_now(self, customer):
         february = datetime(2026, 2, 20, tzinfo=UTC)
         Customer.objects.update(created_at=datetime(2026, 1, 1, tzinfo=UTC))
         fresh = Customer.objects.get()
-        self.feed(fresh, Fed(usage_at=NOW, units=4), Fed(usage_at=february, units=3))
+        self.feed(fresh, self.fed(4), self.fed(3, at=february))
         now = standing(fresh)
         assert (now.used_units, now.balance.carried_units, now.remaining_units) == (4, 3, 3)
         closed = Balance.objects.get(period_starts_at=datetime(2026, 2, 1, tzinfo=UTC))
@@ -245,7 +250,7 @@ class TestFeed:
         assert auditing.audit()[0] == []
 
     def test_never_refuses(self, customer):
-        self.feed(customer, Fed(usage_at=NOW, units=25))
+        self.feed(customer, self.fed(25))
         now = standing(customer)
         assert (now.used_units, now.remaining_units, now.is_over_limit) == (25, 0, True)
         assert UsageEntry.objects.get().kind == "record"

@@ -423,7 +423,7 @@ class TestHasEntitlement:
     def test_lets_pass_by_one_reading(self, client, django_assert_num_queries):
         before = everything()
         view, request = guarded(HasEntitlement("sso")), by_token(client)
-        with django_assert_num_queries(7):  # identity, the feature, an overview's five
+        with django_assert_num_queries(6):  # identity, the feature, an overview's four
             assert view(request).status_code == 200
         assert everything() == before
 
@@ -498,7 +498,7 @@ class TestRequestEntitlements:
         keys = ("api_calls", "sso", "reports_pdf", "storage_gb")
         mine.allows("reports_pdf")
         again = entitled(user).entitlements
-        with django_assert_num_queries(5):  # memberships, three of facts, the balances
+        with django_assert_num_queries(4):  # memberships, two of facts, the balances
             for _ in range(3):
                 answers = [again.allows(key) for key in keys]
                 assert again.value("storage_gb") == 5
