@@ -217,6 +217,7 @@ def coupons_on_offer() -> None:
 class TestLife:
     @settings(
         max_examples=LIVES,
+        derandomize="LIVES" not in os.environ,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

@@ -368,6 +368,7 @@ def test_stored_state_is_replayed_state(machine):
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
+            derandomize=EXAMPLES <= SHORT,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.generate] if EXAMPLES <= SHORT else list(Phase),

@@ -143,6 +143,7 @@ class Club:
 @given(data=st.data())
 @settings(
     max_examples=EXAMPLES,
+    derandomize=EXAMPLES == 3,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
