@@ -23,11 +23,10 @@ from billing.models import (
 from core.models import Customer
 from core.periods import Period
 from metering.models import UsageEntry
+from subscriptions import selectors as subscription_selectors
 from subscriptions.models import (
     Feature,
     MeteredPrice,
-    PlanVersion,
-    Price,
     Subscription,
     SubscriptionAddOn,
 )
@@ -66,23 +65,21 @@ def list_drafts(*, before: datetime | None = None) -> QuerySet[Invoice]:
     return drafts.filter(Q(billed_at__lte=before) | Q(customer__test_clock_at__isnull=False))
 
 
+def list_taken(row: Subscription, *, at: datetime) -> list[Taken]:
+    """Return all that the subscription takes at the instant: its plan, then its add-ons."""
+    plan = get_plan_taken(row)
+    return [*([plan] if plan else []), *list_add_ons_taken(row, at=at)]
+
+
 def get_plan_taken(row: Subscription) -> Taken | None:
     """Return what the subscription takes of its plan; None where it has no price."""
-    if row.price_id is None:
+    if row.price is None:
         return None
-    version = PlanVersion.objects.select_related("plan").get(pk=row.plan_version_id)
-    return taken_of_plan(
-        row, version=version, price=Price.objects.get(pk=row.price_id), quantity=row.quantity
-    )
-
-
-def taken_of_plan(row: Subscription, *, version: PlanVersion, price: Price, quantity: int) -> Taken:
-    """Return what so many of the version at the price are, on the subscription's periods."""
     return Taken(
         item=lines.PLAN,
-        name=version.plan.name,
-        price=price,
-        quantity=quantity,
+        name=row.plan_version.plan.name,
+        price=row.price,
+        quantity=row.quantity,
         anchor_at=row.anchor_at,
         time_zone=row.time_zone,
     )
@@ -206,15 +203,21 @@ def list_usage(
     Counted are entries of the period by their own instant: consumed, recorded and captured
     units, less what was reversed. Units drawn for another line count once.
     """
-    prices = (
-        MeteredPrice.objects.filter(plan_version=plan_version_id, currency=currency)
-        .select_related("feature")
-        .order_by("feature__key")
+    prices = subscription_selectors.list_metered_prices(
+        plan_version_id=plan_version_id, currency=currency
     )
-    return [_usage(row.customer_id, price, period=period) for price in prices]
+    names = dict(
+        Feature.objects.filter(pk__in=[each.feature_id for each in prices]).values_list(
+            "pk", "name"
+        )
+    )
+    return [
+        _usage(row.customer_id, price, name=names[price.feature_id], period=period)
+        for price in prices
+    ]
 
 
-def _usage(customer_id: UUID, price: MeteredPrice, *, period: Period) -> Usage:
+def _usage(customer_id: UUID, price: MeteredPrice, *, name: str, period: Period) -> Usage:
     is_reversal = Q(kind=UsageEntry.Kind.REVERSAL)
     entries = UsageEntry.objects.filter(
         customer=customer_id,
@@ -234,7 +237,7 @@ def _usage(customer_id: UUID, price: MeteredPrice, *, period: Period) -> Usage:
     last = entries.order_by("-id").values_list("id", flat=True).first() if units else None
     return Usage(
         metered_price=price,
-        name=price.feature.name,
+        name=name,
         units=max(units, 0),
         operations=found["operations"],
         last_entry_id=last,

@@ -6,6 +6,7 @@ from django.db import IntegrityError
 from django.db.models import F, Q
 
 from billing import errors as own_errors
+from billing import selectors
 from billing.models import Coupon, Invoice, Redemption
 from billing.services import drafting, revenue
 from core import clock as clocks
@@ -92,7 +93,7 @@ def redeem_step(*, key: str, row: Subscription, currency: str, at: datetime) -> 
     )
     for draft in Invoice.objects.filter(subscription=row, status=Invoice.Status.DRAFT):
         drafting.add_up_step(invoice=draft)
-    revenue.follow_step(row=row, at=at)
+    revenue.follow_step(row=row, taken=selectors.list_taken(row, at=at), at=at)
     return redemption
 
 

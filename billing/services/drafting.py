@@ -23,15 +23,19 @@ def draft_step(
     db.transaction_required()
     if not planned:
         return None
-    invoice, _ = Invoice.objects.get_or_create(
-        subscription=row,
-        billed_at=at,
-        status=Invoice.Status.DRAFT,
-        defaults={"customer_id": row.customer_id, "currency": currency},
-    )
-    for each in planned:
-        _line(each, invoice=invoice).save(force_insert=True)
-    add_up_step(invoice=invoice)
+    invoice = Invoice.objects.filter(
+        subscription=row, billed_at=at, status=Invoice.Status.DRAFT
+    ).first()
+    former = list(invoice.lines.order_by("id")) if invoice else []
+    if invoice is None:
+        invoice = Invoice(
+            customer_id=row.customer_id, subscription=row, billed_at=at, currency=currency
+        )
+    fresh = [_line(each, invoice=invoice) for each in planned]
+    _add_up(invoice, [*former, *fresh])
+    invoice.save()
+    InvoiceLine.objects.bulk_update(former, ["discount_minor"])
+    InvoiceLine.objects.bulk_create(fresh)
     return invoice
 
 
@@ -41,6 +45,13 @@ def add_up_step(*, invoice: Invoice) -> None:
     The caller holds the customer's lock.
     """
     lines = list(invoice.lines.order_by("id"))
+    _add_up(invoice, lines)
+    invoice.save()
+    InvoiceLine.objects.bulk_update(lines, ["discount_minor"])
+
+
+def _add_up(invoice: Invoice, lines: Sequence[InvoiceLine]) -> None:
+    """Put the coupon, the discounts and the totals on the draft and its lines."""
     _redeem_step(
         invoice, has_fees=any(line.is_discountable and line.amount_minor for line in lines)
     )
@@ -55,11 +66,9 @@ def add_up_step(*, invoice: Invoice) -> None:
     )
     for line, discount in zip(lines, totals.discounts_minor, strict=True):
         line.discount_minor = discount
-    InvoiceLine.objects.bulk_update(lines, ["discount_minor"])
     invoice.subtotal_minor = totals.subtotal_minor
     invoice.discount_minor = totals.discount_minor
     invoice.total_minor = totals.total_minor
-    invoice.save(update_fields=["redemption", "subtotal_minor", "discount_minor", "total_minor"])
 
 
 def _redeem_step(invoice: Invoice, *, has_fees: bool) -> None:

@@ -14,7 +14,8 @@ from billing.selectors import Billed
 from billing.services import closing, coupons, drafting, revenue
 from core.events import Event
 from core.periods import Period
-from subscriptions.models import Price, Subscription
+from subscriptions import selectors as subscription_selectors
+from subscriptions.models import Subscription
 from subscriptions.services.timeline import CLOCK
 
 BILLED = (Subscription.Status.ACTIVE, Subscription.Status.PAST_DUE)
@@ -23,42 +24,47 @@ MIGRATION = "migration"
 
 
 def transitioned_step(event: Event) -> None:
-    """Bill what begins or ends with a transition, and let MRR follow."""
-    row = _row_of(event)
+    """Bill what begins or ends with a transition, and let MRR follow.
+
+    Where the status stays, nothing does: what opens or changes meanwhile is told by itself.
+    """
     before, name = event.payload["from"], event.payload["event"]
+    if before == event.payload["to"]:
+        return
+    row = _row_of(event)
     waits_now = row.status == Subscription.Status.INCOMPLETE
-    if name in FIRST_PERIOD or (waits_now and before != row.status):
+    if name in FIRST_PERIOD or waits_now:
         _begin(row, at=event.occurred_at)
     if before == Subscription.Status.INCOMPLETE and not waits_now:
         _end_waiting(row, event)
     elif row.status in Subscription.FINAL_STATUSES:
-        _bill_usage(row, plan_version_id=row.plan_version_id, at=event.occurred_at)
+        usage = _usage_lines(row, plan_version_id=row.plan_version_id, at=event.occurred_at)
+        _draft(row, usage, at=event.occurred_at)
     elif row.status in BILLED:
-        UsageMark.objects.get_or_create(
-            subscription=row, defaults={"billed_until": event.occurred_at}
-        )
-    revenue.follow_step(row=row, at=event.occurred_at)
+        _mark(row, at=event.occurred_at)
+    _follow_revenue(row, at=event.occurred_at)
 
 
 def renewed_step(event: Event) -> None:
     """Bill the period that opened, in advance, and what was used before it; told twice, once."""
     row = _row_of(event)
     at = event.occurred_at
-    _bill_usage(row, plan_version_id=row.plan_version_id, at=at)
     period = Period(
         starts_at=_instant(event.payload["period_starts_at"]),
         ends_at=_instant(event.payload["period_ends_at"]),
     )
+    taken = selectors.list_taken(row, at=at)
     billed = selectors.list_billed(subscription_id=row.pk, since=period.starts_at)
-    planned = [
+    opening = [
         line
-        for taken in list_taken(row, at=at)
-        for line in _opening(taken, period=period)
+        for each in taken
+        for line in _opening(each, period=period)
         if line.period is None
         or Billed(item=line.item, starts_at=line.period.starts_at) not in billed
     ]
-    _draft(row, planned, at=at)
-    revenue.follow_step(row=row, at=at)
+    usage = _usage_lines(row, plan_version_id=row.plan_version_id, at=at)
+    _draft(row, [*usage, *opening], at=at)
+    revenue.follow_step(row=row, taken=taken, at=at)
 
 
 def plan_changed_step(event: Event) -> None:
@@ -68,9 +74,9 @@ def plan_changed_step(event: Event) -> None:
     if event.payload["kind"] != MIGRATION and row.status in BILLED:
         from_version, to_version = event.payload["from_version"], event.payload["to_version"]
         if from_version != to_version:
-            _bill_usage(row, plan_version_id=int(str(from_version)), at=at)
+            _draft(row, _usage_lines(row, plan_version_id=int(str(from_version)), at=at), at=at)
         _draft(row, plan_change(row, after=selectors.get_plan_taken(row), at=at), at=at)
-    revenue.follow_step(row=row, at=event.occurred_at)
+    _follow_revenue(row, at=event.occurred_at)
 
 
 def add_ons_changed_step(event: Event) -> None:
@@ -83,7 +89,7 @@ def add_ons_changed_step(event: Event) -> None:
             (each for each in selectors.list_add_ons_taken(row, at=at) if each.item == item), None
         )
         _draft(row, item_change(row, item=item, after=after, at=at), at=at)
-    revenue.follow_step(row=row, at=at)
+    _follow_revenue(row, at=at)
 
 
 def plan_change(row: Subscription, *, after: Taken | None, at: datetime) -> list[PlannedLine]:
@@ -111,12 +117,6 @@ def item_change(
     )
 
 
-def list_taken(row: Subscription, *, at: datetime) -> list[Taken]:
-    """Return all that the subscription takes at the instant: its plan, then its add-ons."""
-    plan = selectors.get_plan_taken(row)
-    return [*([plan] if plan else []), *selectors.list_add_ons_taken(row, at=at)]
-
-
 def _begin(row: Subscription, *, at: datetime) -> None:
     """Bill a first period: at once where it is active, before it begins where it is unpaid."""
     plan = selectors.get_plan_taken(row)
@@ -140,7 +140,7 @@ def _end_waiting(row: Subscription, event: Event) -> None:
     InvoiceLine.objects.filter(invoice=first, starts_at__isnull=True).update(
         starts_at=event.occurred_at, ends_at=row.renewed_until
     )
-    UsageMark.objects.get_or_create(subscription=row, defaults={"billed_until": event.occurred_at})
+    _mark(row, at=event.occurred_at)
     closing.pay_first_step(invoice=first, at=event.occurred_at)
 
 
@@ -152,34 +152,43 @@ def _opening(taken: Taken, *, period: Period) -> list[PlannedLine]:
     return [line for line in planned if line.kind != InvoiceLine.Kind.CHARGE]
 
 
-def _bill_usage(row: Subscription, *, plan_version_id: int, at: datetime) -> None:
-    """Bill what the ledger says from the last mark up to the instant, by the version's prices."""
+def _usage_lines(row: Subscription, *, plan_version_id: int, at: datetime) -> list[PlannedLine]:
+    """Return what the ledger says from the last mark up to the instant, by the version's prices,
+    and move the mark there; where none stands, usage counts from here.
+    """
     mark = UsageMark.objects.filter(subscription=row).first()
-    if mark is None or mark.billed_until >= at or row.price_id is None:
-        return
-    currency = Price.objects.values_list("currency", flat=True).get(pk=row.price_id)
+    if mark is None:
+        _mark(row, at=at)
+        return []
+    if mark.billed_until >= at or row.price is None:
+        return []
     period = Period(starts_at=mark.billed_until, ends_at=at)
     found = selectors.list_usage(
-        row=row, plan_version_id=plan_version_id, currency=currency, period=period
+        row=row, plan_version_id=plan_version_id, currency=row.price.currency, period=period
     )
-    _draft(row, list(lines.usage(found, period=period)), at=at, currency=currency)
     UsageMark.objects.filter(pk=mark.pk).update(billed_until=at)
+    return list(lines.usage(found, period=period))
 
 
-def _draft(
-    row: Subscription,
-    planned: Sequence[PlannedLine],
-    *,
-    at: datetime,
-    currency: str | None = None,
-) -> None:
-    priced = [line.price for line in planned if line.price is not None]
-    known = currency or (priced[0].currency if priced else "")
-    drafting.draft_step(row=row, planned=planned, currency=known, at=at)
+def _mark(row: Subscription, *, at: datetime) -> None:
+    UsageMark.objects.get_or_create(subscription=row, defaults={"billed_until": at})
+
+
+def _follow_revenue(row: Subscription, *, at: datetime) -> None:
+    revenue.follow_step(row=row, taken=selectors.list_taken(row, at=at), at=at)
+
+
+def _draft(row: Subscription, planned: Sequence[PlannedLine], *, at: datetime) -> None:
+    prices = (line.price or line.metered_price for line in planned)
+    currency = next((each.currency for each in prices if each is not None), "")
+    drafting.draft_step(row=row, planned=planned, currency=currency, at=at)
 
 
 def _row_of(event: Event) -> Subscription:
-    return Subscription.objects.get(pk=str(event.payload["subscription"]))
+    rows = Subscription.objects.select_related("plan_version__plan")
+    row = rows.get(pk=str(event.payload["subscription"]))
+    subscription_selectors.give_prices([row])
+    return row
 
 
 def _instant(text: object) -> datetime:

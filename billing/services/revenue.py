@@ -1,5 +1,6 @@
 """Write an MRR movement with each change of a subscription: new MRR − what its movements say."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
 
@@ -12,19 +13,19 @@ from core.periods import Interval
 from subscriptions.models import Subscription
 
 
-def follow_step(*, row: Subscription, at: datetime) -> MrrMovement | None:
-    """Write how far the subscription's MRR moved; None where it did not.
+def follow_step(*, row: Subscription, taken: Sequence[Taken], at: datetime) -> MrrMovement | None:
+    """Write how far the subscription's MRR moved by what it takes now; None where it did not.
 
     The caller holds the customer's lock. After it, the sum of the movements is the MRR.
     """
     db.transaction_required()
-    taken = _list_taken(row, at=at)
     last = selectors.find_last_movement(subscription_id=row.pk)
     before_minor = last.mrr_minor if last else 0
     after_minor = mrr_minor(row=row, taken=taken)
     if after_minor == before_minor:
         return None
-    currency = taken[0].price.currency if taken else _currency_of(last)
+    priced = [each for each in taken if not each.price.is_free]
+    currency = priced[0].price.currency if priced else _currency_of(last)
     amount_minor = after_minor - before_minor
     customer = selectors.get_customer_mrr(customer_id=row.customer_id, currency=currency)
     return MrrMovement.objects.create(
@@ -43,22 +44,13 @@ def follow_step(*, row: Subscription, at: datetime) -> MrrMovement | None:
     )
 
 
-def mrr_minor(*, row: Subscription, taken: list[Taken]) -> int:
+def mrr_minor(*, row: Subscription, taken: Sequence[Taken]) -> int:
     """Return the subscription's MRR: exact fractions, added, rounded once."""
-    if row.status not in mrr.BILLED_STATUSES:
+    priced = [each for each in taken if not each.price.is_free]
+    if row.status not in mrr.BILLED_STATUSES or not priced:
         return 0
-    off = _lasting_off(row) if taken else None
-    return mrr.to_minor(sum((_monthly(each, off=off) for each in taken), Fraction(0)))
-
-
-def _list_taken(row: Subscription, *, at: datetime) -> list[Taken]:
-    plan = selectors.get_plan_taken(row)
-    found = [plan] if plan else []
-    return [
-        each
-        for each in (*found, *selectors.list_add_ons_taken(row, at=at))
-        if not each.price.is_free
-    ]
+    off = _lasting_off(row)
+    return mrr.to_minor(sum((_monthly(each, off=off) for each in priced), Fraction(0)))
 
 
 def _monthly(taken: Taken, *, off: Off | None) -> Fraction:

@@ -1,5 +1,6 @@
 """Keep a customer's balances true to what a change by hand makes of them."""
 
+from collections.abc import Sequence
 from copy import copy
 from datetime import datetime
 from uuid import UUID
@@ -38,19 +39,32 @@ def rederive_step(event: events.Event) -> None:
 
     :raises AllocatedUsageExceedsLimit: where fewer allocated units were left than are taken.
     """
-    customer = Customer.objects.get(pk=event.customer_id)
-    policy = str(event.payload.get("usage_policy") or KEEP)
-    rederive(customer=customer, at=event.occurred_at, policy=policy)
+    rows = _open_rows(event.customer_id, at=event.occurred_at)
+    if rows:
+        customer = Customer.objects.get(pk=event.customer_id)
+        policy = str(event.payload.get("usage_policy") or KEEP)
+        _rederive(customer, rows, at=event.occurred_at, policy=policy)
 
 
-def rederive(
-    *, customer: Customer, at: datetime, policy: str = KEEP, place: Place | None = None
-) -> None:
-    """Do what `rederive_step` says, for all rows or at one place; the caller holds the locks."""
+def rederive(*, customer: Customer, at: datetime, place: Place) -> None:
+    """Do what `rederive_step` says at one place; the caller holds the locks."""
     db.transaction_required()
-    rows = list(Balance.objects.filter(customer=customer).open_after(at))
-    if place is not None:
-        rows = [row for row in rows if row.feature_id == place.feature_id]
+    rows = [row for row in _open_rows(customer.pk, at=at) if row.feature_id == place.feature_id]
+    _rederive(customer, rows, at=at, place=place)
+
+
+def _open_rows(customer_id: UUID, *, at: datetime) -> list[Balance]:
+    return list(Balance.objects.filter(customer=customer_id).open_after(at))
+
+
+def _rederive(
+    customer: Customer,
+    rows: Sequence[Balance],
+    *,
+    at: datetime,
+    policy: str = KEEP,
+    place: Place | None = None,
+) -> None:
     before = {place_of(row): copy(row) for row in rows if row.is_current}
     wanted = before.keys() | ({place} if place is not None else set())
     features = subscription_selectors.features_by_id(ids={each.feature_id for each in wanted})

@@ -25,6 +25,11 @@ from subscriptions.selectors.features import (
     forget_features,
     get_feature,
 )
+from subscriptions.selectors.prices import (
+    forget_prices,
+    give_prices,
+    list_metered_prices,
+)
 
 __all__ = [
     "Eligibility",
@@ -35,14 +40,17 @@ __all__ = [
     "find_offered_version",
     "forget_all",
     "forget_features",
+    "forget_prices",
     "forget_versions",
     "get_catalog_revision",
     "get_customer_facts",
     "get_feature",
     "get_holdings",
     "get_offered_version",
+    "give_prices",
     "has_plan",
     "list_features",
+    "list_metered_prices",
     "list_offered_versions",
     "list_subscriptions",
     "list_timeline",
@@ -53,4 +61,5 @@ __all__ = [
 def forget_all() -> None:
     """Empty this process's copies; for tests that undo what they created."""
     forget_features()
+    forget_prices()
     forget_versions()

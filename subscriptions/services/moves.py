@@ -14,7 +14,7 @@ from core.models import Customer
 from core.periods import Period
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
-from subscriptions import locks, renewals, transitions
+from subscriptions import locks, renewals, selectors, transitions
 from subscriptions.models import Subscription
 from subscriptions.services import settling, timeline
 from subscriptions.services.timeline import Actor
@@ -93,6 +93,7 @@ def settle_rows_step(*, customer: Customer, clock: clocks.Clock) -> Locked:
 def lock_rows_step(*, customer: Customer, clock: clocks.Clock) -> Locked:
     """Take the locks that follow a customer's, then read the time; settling is the caller's."""
     rows = locks.lock_subscriptions(customer_id=customer.pk)
+    selectors.give_prices(rows)
     events.lock_for(event_types=timeline.EVENT_TYPES, customer_id=customer.pk)
     return Locked(customer=customer, rows=rows, at=clocks.instant_of(customer, clock=clock))
 

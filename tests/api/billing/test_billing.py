@@ -19,14 +19,14 @@ APRIL, MAY = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)
 HALF_WAY = datetime(2026, 4, 16, tzinfo=UTC)
 
 QUERIES = {
-    "subscribe": 60,
-    "preview": 66,
-    "change": 79,
-    "add-on": 70,
+    "subscribe": 49,
+    "preview": 46,
+    "change": 56,
+    "add-on": 52,
     "list": 3,
     "get": 3,
     "pdf": 3,
-    "mark-paid": 42,
+    "mark-paid": 36,
     "give-up": 9,
     "void": 10,
     "credit-note": 19,

@@ -72,8 +72,8 @@ class TestRenewal:
     def test_is_billed_once_whatever_the_point_of_the_crash(self, point):
         for _ in range(CRASHES):
             dying(point, lambda: one_pass(limit=1))
-        for _ in range(3):
-            one_pass()
+        while one_pass().done:
+            pass
         billed = Counter(
             InvoiceLine.objects.filter(kind="recurring").values_list("subscription", "starts_at")
         )

@@ -15,6 +15,7 @@ from django.db.models import Sum
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from billing import selectors
 from billing.models import BalanceEntry, Coupon, CreditNote, Invoice, InvoiceLine, MrrMovement
 from billing.services import changing, corrections, coupons, revenue, subscribing
 from core import errors
@@ -193,7 +194,7 @@ def check_mrr(customer: Customer, at: datetime) -> None:
             end = by_month[month][-1].mrr_minor
             assert start + sum(each.amount_minor for each in by_month[month]) == end
             start = end
-        taken = revenue._list_taken(row, at=at)
+        taken = selectors.list_taken(row, at=at)
         assert total == revenue.mrr_minor(row=row, taken=taken)
 
 
