@@ -99,8 +99,8 @@ def balance_entry(row: BalanceEntry) -> Body:
 
 
 def quote(row: Quote) -> Body:
-    """Return what a change does, or did."""
-    return {
+    """Return what a change does, or did, with how to pay where it waits for that."""
+    body: Body = {
         "effective_at": instant(row.effective_at),
         "proration_at": instant(row.proration_at),
         "lines": [line(each) for each in row.lines],
@@ -109,26 +109,28 @@ def quote(row: Quote) -> Body:
         "limits_after": dict(row.limits_after),
         "exceeds": row.exceeds,
     }
+    return body if row.payable is None else {**body, "payment": payment(row.payable)}
 
 
 def subscribed(row: Subscription, payable: Payable | None, at: datetime) -> Body:
     """Return the overview after subscribing, with how to pay where something is due."""
     body = metering_bodies.overview_at(row, at)
-    if payable is None:
-        return body
+    return body if payable is None else {**body, "payment": payment(payable)}
+
+
+def payment(payable: Payable) -> Body:
+    """Return what a first invoice asks, and how to pay it."""
     how = {
         "gateway": payable.how.gateway,
         "checkout_url": payable.how.checkout_url,
         "instructions": payable.how.instructions,
     }
-    payment = {name: value for name, value in how.items() if value is not None}
-    payment |= {
+    return {name: value for name, value in how.items() if value is not None} | {
         "expires_at": instant(payable.expires_at) or "",
         "invoice": str(payable.invoice_id),
         "currency": payable.currency,
+        "due_minor": payable.due_minor,
     }
-    body["payment"] = {**payment, "due_minor": payable.due_minor}
-    return body
 
 
 def instant(value: datetime | None) -> str | None:

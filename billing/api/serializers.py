@@ -244,6 +244,15 @@ class CreditNoteSerializer(serializers.Serializer[Any]):
     issued_at = serializers.DateTimeField()
 
 
+class FirstPaymentSerializer(PaymentSerializer):
+    """How to pay a first invoice."""
+
+    checkout_url = serializers.CharField(required=False)
+    invoice = serializers.UUIDField()
+    due_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+
+
 class QuoteSerializer(serializers.Serializer[Any]):
     """What a change does: its invoice lines, what is due now, and the limits after it."""
 
@@ -256,6 +265,9 @@ class QuoteSerializer(serializers.Serializer[Any]):
     currency = serializers.CharField()
     limits_after = serializers.DictField(child=serializers.IntegerField(allow_null=True))
     exceeds = serializers.ListField(child=serializers.CharField())
+    payment = FirstPaymentSerializer(
+        required=False, help_text="How to pay a paid plan that follows a free one."
+    )
 
 
 class BalanceSerializer(serializers.Serializer[Any]):
@@ -282,15 +294,6 @@ class BalanceEntrySerializer(serializers.Serializer[Any]):
     invoice = serializers.UUIDField(allow_null=True)
     occurred_at = serializers.DateTimeField()
     reason = serializers.CharField()
-
-
-class FirstPaymentSerializer(PaymentSerializer):
-    """How to pay a first invoice."""
-
-    checkout_url = serializers.CharField(required=False)
-    invoice = serializers.UUIDField()
-    due_minor = serializers.IntegerField()
-    currency = serializers.CharField()
 
 
 class SubscribedSerializer(OverviewSerializer):

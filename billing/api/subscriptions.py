@@ -12,7 +12,6 @@ from core import clock, errors
 from core.api import access, requests, responses, schema
 from core.api import serializers as strict
 from core.models import Customer
-from metering import errors as metering_errors
 from metering.api.overview import OVERVIEW_EXAMPLE
 from subscriptions import errors as subscription_errors
 from subscriptions.api.views import SubscriptionListView
@@ -62,7 +61,6 @@ CHANGE_REFUSALS = (
     subscription_errors.CurrencyMismatch,
     subscription_errors.SubscriptionEnded,
     subscription_errors.InvalidTransition,
-    metering_errors.PaymentRequired,
     errors.PermissionDenied,
     *schema.CUSTOMER,
 )
@@ -118,7 +116,9 @@ class ChangeView(APIView):
         summary="Change plan, price, interval or quantity",
         description="Change the customer's subscription: an upgrade, a larger quantity and "
         "another interval now, with proration; a downgrade and a smaller quantity at the period's "
-        "end. With the `proration_at` of a preview it does exactly what that said.",
+        "end. With the `proration_at` of a preview it does exactly what that said. From a free "
+        "subscription to a paid plan, `payment` says how to pay its first invoice; what was in "
+        "force stays so until that is paid.",
         request=shapes.ChangeSerializer,
         request_example={"plan": "team", "proration_at": "2026-11-16T00:00:00Z"},
         answers={200: shapes.QuoteSerializer},

@@ -1,28 +1,32 @@
 """Preview and execute a change of plan with its money: a preview is an execution taken back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from billing.models import Invoice, InvoiceLine
 from billing.services import issuing, subscribing
+from billing.services.subscribing import Payable
 from core import clock as clocks
 from core import db
-from core.models import Customer
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
-from metering import errors as metering_errors
 from metering import selectors as metering_selectors
 from metering.models import Balance
 from subscriptions import selectors as subscription_selectors
+from subscriptions import transitions
+from subscriptions.facts import CustomerFacts
 from subscriptions.models import Subscription
 from subscriptions.planning import ChangePlan
-from subscriptions.services import add_ons, changes, moves
+from subscriptions.services import add_ons, changes, lifecycle, moves
 from subscriptions.services.add_ons import AddOnOrder
 from subscriptions.services.changes import ChangeOrder
+from subscriptions.services.lifecycle import Offer
 from subscriptions.services.moves import Locked
 from subscriptions.services.timeline import Actor
+from subscriptions.states import Given
 
 PREVIEWER = Actor(name="preview")
 
@@ -31,9 +35,11 @@ PREVIEWER = Actor(name="preview")
 class Quote:
     """What a change does: when, its invoice lines, what is due now, and the limits after it.
 
-    `exceeds` names the features of which more is counted than the limit after it covers.
+    `exceeds` names the features of which more is counted than the limit after it covers. From a
+    free subscription to a paid plan it waits for a payment: `payable` says how; None elsewhere.
     """
 
+    subscription_id: UUID
     effective_at: datetime
     proration_at: datetime
     lines: list[InvoiceLine]
@@ -41,6 +47,7 @@ class Quote:
     currency: str
     limits_after: Mapping[str, int | None]
     exceeds: list[str]
+    payable: Payable | None = None
 
 
 Render = Callable[[Quote], Mapping[str, object]]
@@ -63,14 +70,14 @@ def preview(*, customer_id: UUID, order: ChangeOrder, clock: clocks.Clock) -> Qu
 
     :raises NotFound, SubscriptionEnded, InvalidTransition: as the change itself.
     :raises PlanUnknown, PlanNotAvailable, CurrencyMismatch, Invalid: for its target.
-    :raises PaymentRequired: from a free subscription to a paid plan.
     """
     try:
         with db.transaction():
             locked = moves.lock_step(customer_id=customer_id, clock=clock)
             plan = changes.preview_step(locked, row=locked.own(), order=order)
+            quote = _execute_step(locked, plan, actor=PREVIEWER)
             raise _TakenBack(  # noqa: TRY301 - leaving the block is what rolls it back
-                _execute_step(locked, plan, actor=PREVIEWER)
+                replace(quote, payable=None)
             )
     except _TakenBack as taken_back:
         return taken_back.quote
@@ -120,7 +127,6 @@ def change(
     :raises PreviewStale: where the preview is too old, or something changed since.
     :raises NotFound, SubscriptionEnded, InvalidTransition: where the state does not allow it.
     :raises PlanUnknown, PlanNotAvailable, CurrencyMismatch, Invalid: for its target.
-    :raises PaymentRequired: from a free subscription to a paid plan.
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
 
@@ -147,10 +153,14 @@ def _once(
     def run() -> Recorded:
         with db.transaction():
             locked = moves.lock_step(customer_id=customer_id, clock=clock)
-            body = render(execute(locked))
-            changed.append(locked.own().pk)
+            quote = execute(locked)
+            changed.append(quote.subscription_id)
             return idempotency.claim_step(
-                customer_id=customer_id, keyed=keyed, status=moves.OK, body=body, at=locked.at
+                customer_id=customer_id,
+                keyed=keyed,
+                status=moves.OK,
+                body=render(quote),
+                at=locked.at,
             )
 
     answer = idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
@@ -162,10 +172,21 @@ def _once(
 def _execute_step(locked: Locked, plan: ChangePlan, *, actor: Actor) -> Quote:
     """Do what the plan says, and return what it did."""
     if plan.starts_payment and plan.subscription.status != Subscription.Status.TRIALING:
-        detail = "A paid plan starts with its payment: end the free subscription and subscribe."
-        raise metering_errors.PaymentRequired(detail)
+        return _await_payment_step(locked, plan, actor=actor)
     row = changes.change_step(locked, plan=plan, actor=actor)
     return _quote(locked, row, proration_at=plan.at, effective_at=plan.effective_at)
+
+
+def _await_payment_step(locked: Locked, plan: ChangePlan, *, actor: Actor) -> Quote:
+    """Begin the paid subscription; it takes the free one's place once its invoice is paid."""
+    row = lifecycle.await_payment_step(
+        replace(locked, at=plan.at),
+        offer=Offer(plan_version=plan.to_version, price=plan.to_price),
+        quantity=plan.to_quantity,
+        actor=actor,
+    )
+    quote = _quote(locked, row, proration_at=plan.at, effective_at=plan.at)
+    return replace(quote, payable=subscribing.find_payable(row=row))
 
 
 def _quote(
@@ -173,10 +194,12 @@ def _quote(
 ) -> Quote:
     """Return what was drafted for the instant, and the limits from then on."""
     draft = _find_draft(row, at=effective_at)
-    standings = _list_standings(locked.customer, at=effective_at)
-    used = _list_standings(locked.customer, at=locked.at)
+    facts = subscription_selectors.get_customer_facts(customer=locked.customer)
+    standings = _list_standings(_as_paid(facts, row, at=effective_at), at=effective_at)
+    used = _list_standings(facts, at=locked.at)
     limits = {key: each.limit_units for key, each in standings.items()}
     return Quote(
+        subscription_id=row.pk,
         effective_at=effective_at,
         proration_at=proration_at,
         lines=list(draft.lines.order_by("id")) if draft else [],
@@ -198,10 +221,19 @@ def _find_draft(row: Subscription, *, at: datetime) -> Invoice | None:
     ).first()
 
 
+def _as_paid(facts: CustomerFacts, row: Subscription, *, at: datetime) -> CustomerFacts:
+    """Return the facts as they will be once a subscription that waits is paid for."""
+    if row.status != Subscription.Status.INCOMPLETE:
+        return facts
+    paid = copy(row)
+    transitions.take(paid, event="payment_succeeded", at=at, given=Given(anchor_at=row.anchor_at))
+    others = [each for each in facts.subscriptions if each.plan_group_id != row.plan_group_id]
+    return replace(facts, subscriptions=(*others, paid))
+
+
 def _list_standings(
-    customer: Customer, *, at: datetime
+    facts: CustomerFacts, *, at: datetime
 ) -> Mapping[str, metering_selectors.Standing]:
     """Return every metered feature as it stands at the instant, also one that lies ahead."""
-    facts = subscription_selectors.get_customer_facts(customer=customer)
-    rows = list(Balance.objects.filter(customer=customer, scope="").open_after(at))
+    rows = list(Balance.objects.filter(customer=facts.customer, scope="").open_after(at))
     return metering_selectors.overview_of(facts, rows=rows, at=at).standings

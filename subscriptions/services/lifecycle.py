@@ -100,12 +100,30 @@ def subscribe_step(locked: Locked, *, order: Order, actor: Actor) -> Subscriptio
     is_trial = _takes_trial(locked.customer, offer.plan_version, wanted=order.wants_trial)
     _expire_waiting(locked, plan_group_id=plan_group_id, actor=actor)
     row = _new_row(locked.customer, offer, quantity=order.quantity, is_trial=is_trial, at=at)
-    renewals.open_period(row, at=at)
-    settling.save_step(row)
     if is_trial:
         trials.remember_step(customer=locked.customer, plan_group_id=plan_group_id, at=at)
-    timeline.record_step(row, before="", event=SUBSCRIBED, actor=actor, at=at)
-    timeline.changed_step(row, at=at)
+    return _begin_step(locked, row, actor=actor)
+
+
+def await_payment_step(
+    locked: Locked, *, offer: Offer, quantity: int, actor: Actor
+) -> Subscription:
+    """Begin a paid subscription beside a free one, whose place it takes once it is paid for.
+
+    The free one stays in force until then; an older one that waits is expired. The caller took
+    `moves.lock_step`, and saw that the live one is free.
+    """
+    plan_group_id = offer.plan_version.plan.plan_group_id
+    _expire_waiting(locked, plan_group_id=plan_group_id, actor=actor)
+    row = _new_row(locked.customer, offer, quantity=quantity, is_trial=False, at=locked.at)
+    return _begin_step(locked, row, actor=actor)
+
+
+def _begin_step(locked: Locked, row: Subscription, *, actor: Actor) -> Subscription:
+    renewals.open_period(row, at=locked.at)
+    settling.save_step(row)
+    timeline.record_step(row, before="", event=SUBSCRIBED, actor=actor, at=locked.at)
+    timeline.changed_step(row, at=locked.at)
     locked.rows.append(row)
     return row
 
@@ -150,15 +168,30 @@ def mark_paid(*, subscription_id: UUID, actor: Actor, clock: clocks.Clock) -> Su
         if row.status != Status.INCOMPLETE:
             detail = f"A subscription that is {row.status} awaits no first payment."
             raise own_errors.InvalidTransition(detail)
-        if has_live(locked.rows, plan_group_id=row.plan_group_id):
+        if not may_activate(locked, row=row):
             detail = "Another subscription of this plan group is live; end it or refund this one."
             raise own_errors.SubscriptionExists(detail)
         activate_step(locked, row=row, actor=actor)
         return row
 
 
+def may_activate(locked: Locked, *, row: Subscription) -> bool:
+    """Tell whether the plan group's slot is free for the row, or held by what costs nothing."""
+    live = find_live(locked.rows, plan_group_id=row.plan_group_id)
+    return live is None or not live.requires_payment
+
+
 def activate_step(locked: Locked, *, row: Subscription, actor: Actor) -> None:
-    """Start access and periods of an incomplete subscription that is paid for now."""
+    """Start access and periods of an incomplete subscription that is paid for now.
+
+    A free one in its slot ends at the same instant. The caller asked `may_activate`.
+    """
+    live = find_live(locked.rows, plan_group_id=row.plan_group_id)
+    if live is not None:
+        replaced = Actor(
+            name=actor.name, reason="replaced by a paid one", request_id=actor.request_id
+        )
+        moves.move_step(locked, row=live, event="cancel_now", actor=replaced)
     anchor_at = anchors.anchor_for(
         customer=locked.customer, offered=row.plan_version, price=row.price, at=locked.at
     )
@@ -222,7 +255,14 @@ def _new_row(
 
 def has_live(rows: Sequence[Subscription], *, plan_group_id: int) -> bool:
     """Tell whether one of the rows holds the plan group's slot."""
-    return any(
-        row.plan_group_id == plan_group_id and row.status in Subscription.SLOT_STATUSES
+    return find_live(rows, plan_group_id=plan_group_id) is not None
+
+
+def find_live(rows: Sequence[Subscription], *, plan_group_id: int) -> Subscription | None:
+    """Return the row that holds the plan group's slot; None where none does."""
+    live = (
+        row
         for row in rows
+        if row.plan_group_id == plan_group_id and row.status in Subscription.SLOT_STATUSES
     )
+    return next(live, None)

@@ -39,9 +39,7 @@ def succeed_step(locked: Locked, *, row: Subscription, actor: Actor) -> Outcome:
     """
     is_final = row.status in Subscription.FINAL_STATUSES
     is_waiting = row.status == Status.INCOMPLETE
-    if is_final or (
-        is_waiting and lifecycle.has_live(locked.rows, plan_group_id=row.plan_group_id)
-    ):
+    if is_final or (is_waiting and not lifecycle.may_activate(locked, row=row)):
         timeline.record_step(
             row, before=row.status, event="payment_succeeded", actor=actor, at=locked.at
         )

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from billing.models import Invoice, InvoiceLine, MrrMovement
+from billing.models import Invoice, InvoiceLine, MrrMovement, Payment
 from billing.services import changing, customer_balance
 from core.models import Customer, OutboxEvent
 from core.services.idempotency import KeyedRequest
-from metering import errors as metering_errors
+from metering import selectors as metering_selectors
 from metering.models import Balance
 from subscriptions import errors as subscription_errors
 from subscriptions.models import Subscription
@@ -56,6 +56,17 @@ def change(customer, at, plan_key, *, proration_at=None, key="k", **order):
 def everything() -> list:
     stored = (Subscription, Invoice, InvoiceLine, MrrMovement, Balance, Customer, OutboxEvent)
     return [list(model.objects.order_by("pk").values()) for model in stored]
+
+
+def status_of(customer) -> dict[str, str]:
+    rows = Subscription.objects.filter(customer=customer).order_by("id")
+    return dict(rows.values_list("plan_version__plan__key", "status"))
+
+
+def limit_of(customer, at) -> int:
+    clock = factories.standing(at)
+    overview = metering_selectors.get_overview(customer=customer, clock=clock)
+    return overview.standings["api_calls"].limit_units
 
 
 class TestPreview:
@@ -121,14 +132,69 @@ class TestPreview:
             change(customer, HALF_WAY + 2 * MINUTE, "team", proration_at=quote.proration_at)
         assert everything() == before
 
-    def test_of_a_free_subscription_to_a_paid_plan_is_refused(self, customer):
-        factories.subscribe(customer, "free", at=APRIL)
+
+class TestFromFreeToPaid:
+    def test_waits_for_the_payment_that_its_preview_named(self, customer, till):
+        free = factories.subscribe(customer, "free", at=APRIL)
         before = everything()
-        with pytest.raises(metering_errors.PaymentRequired):
-            preview(customer, HALF_WAY, "team")
-        with pytest.raises(metering_errors.PaymentRequired):
-            change(customer, HALF_WAY, "team")
+        quote = preview(customer, HALF_WAY, "team")
         assert everything() == before
+        assert (quote.due_now_minor, quote.limits_after) == (2000, {"api_calls": 5000})
+        answer = change(customer, HALF_WAY + MINUTE, "team", proration_at=quote.proration_at)
+        assert answer.body == shown(quote)
+        invoice = Invoice.objects.get()
+        assert (invoice.status, invoice.due_minor) == ("open", 2000)
+        assert status_of(customer) == {"free": "active", "team": "incomplete"}
+        assert limit_of(customer, HALF_WAY + MINUTE) == 100
+        paid_at = HALF_WAY + timedelta(hours=2)
+        till.mark(invoice, paid_at)
+        assert invoice.status == "paid"
+        assert status_of(customer) == {"free": "canceled", "team": "active"}
+        assert limit_of(customer, paid_at) == 5000
+        free.refresh_from_db()
+        assert free.ended_at == paid_at
+        line = InvoiceLine.objects.get()
+        assert (line.starts_at, line.ends_at) == (paid_at, paid_at.replace(month=5))
+        assert MrrMovement.objects.get().amount_minor == 2000
+
+    def test_leaves_the_free_one_in_force_where_nobody_pays(self, customer, till):
+        factories.subscribe(customer, "free", at=APRIL)
+        change(customer, HALF_WAY, "team")
+        till.settle(HALF_WAY + timedelta(hours=23))
+        assert status_of(customer) == {"free": "active", "team": "expired"}
+        assert Invoice.objects.get().status == "void"
+        assert not MrrMovement.objects.exists()
+
+    def test_waits_once_the_latest_wins(self, customer):
+        factories.subscribe(customer, "free", at=APRIL)
+        change(customer, HALF_WAY, "team")
+        change(customer, HALF_WAY + MINUTE, "pro", key="k2")
+        assert status_of(customer) == {"free": "active", "team": "expired", "pro": "incomplete"}
+        due = Invoice.objects.filter(status="open").values_list("due_minor", flat=True)
+        assert list(due) == [1000]
+
+    def test_begins_at_once_where_the_balance_pays(self, customer):
+        factories.subscribe(customer, "free", at=APRIL)
+        customer_balance.adjust(
+            customer_id=customer.pk,
+            currency="EUR",
+            amount_minor=2000,
+            actor=factories.ACTOR,
+            clock=factories.standing(APRIL),
+        )
+        quote = preview(customer, HALF_WAY, "team")
+        change(customer, HALF_WAY, "team", proration_at=quote.proration_at)
+        assert quote.due_now_minor == 0
+        assert status_of(customer) == {"free": "canceled", "team": "active"}
+
+    def test_does_not_take_the_place_of_what_is_paid_for(self, customer, till):
+        free = factories.subscribe(customer, "free", at=APRIL)
+        change(customer, HALF_WAY, "team")
+        invoice = Invoice.objects.get()
+        till.change(free, HALF_WAY + MINUTE, plan_key="pro")
+        till.mark(invoice, HALF_WAY + 2 * MINUTE)
+        assert status_of(customer) == {"pro": "active", "team": "incomplete"}
+        assert Payment.objects.get().is_late
 
 
 class TestChange:
