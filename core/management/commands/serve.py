@@ -8,12 +8,18 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.urls import get_resolver
+from django.utils.module_loading import import_string
+from granian import Granian
+from granian.constants import Interfaces
 
+APPLICATION = "subscriptionEngine.wsgi:application"
 BLOCKING_THREADS = 16
+RESPAWN_SECONDS = 0.5
 
 
 class Command(BaseCommand):
-    """Replace this process by the server; Ctrl-C stops it."""
+    """Serve until Ctrl-C; a worker that dies is forked anew."""
 
     help = "Serve on 127.0.0.1:PORT (8000), with granian."
 
@@ -31,32 +37,29 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:  # noqa: ANN401 - Django's signature
         """Start the server."""
+        if settings.METRICS_TOKEN and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = _fresh_directory(port=options["port"])
+            os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606 - this command again
         base = f"http://{options['host']}:{options['port']}"
         self.stdout.write(f"Serving {base}/  docs {base}/api/docs/  admin {base}/admin/")
         self.stdout.flush()
-        command = [
-            sys.executable,
-            "-m",
-            "granian",
-            "--interface",
-            "wsgi",
-            "--host",
-            options["host"],
-            "--port",
-            str(options["port"]),
-            "--workers",
-            str(options["workers"]),
-            "--blocking-threads",
-            str(options["threads"]),
-            "--respawn-failed-workers",
-            "--respawn-interval",
-            "0.5",
-            "--no-access-log",
-            "subscriptionEngine.wsgi:application",
-        ]
-        if settings.METRICS_TOKEN:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = _fresh_directory(port=options["port"])
-        os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell
+        _preload()
+        Granian(
+            APPLICATION,
+            address=options["host"],
+            port=options["port"],
+            interface=Interfaces.WSGI,
+            workers=options["workers"],
+            blocking_threads=options["threads"],
+            respawn_failed_workers=True,
+            respawn_interval=RESPAWN_SECONDS,
+        ).serve()
+
+
+def _preload() -> None:
+    """Import all that serves, so that workers are forked with it and stand in no time."""
+    import_string(settings.WSGI_APPLICATION)
+    get_resolver().url_patterns  # noqa: B018 - imports the views
 
 
 def _fresh_directory(*, port: int) -> str:
