@@ -138,10 +138,25 @@ class PostgresServer(Server):
     def _start(self) -> None:
         programs = _reachable(find_postgres_programs(), copy_to=self.directory / "programs")
         data = self.directory / "data"
+        if os.geteuid() == 0:
+            os.chown(self.directory, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
+        self._make_data(data, programs=programs)
+        self.port = free_port()
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": "200",
+        }
+        command = [str(programs / "postgres"), "-D", str(data), "-p", str(self.port)]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        self._launch(command, is_ready=self._answers)
+
+    def _make_data(self, data: Path, *, programs: Path) -> None:
+        """Make the directory of an empty cluster."""
         password_file = self.directory / "password"
         password_file.write_text(self._password)
         if os.geteuid() == 0:
-            os.chown(self.directory, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
             os.chown(password_file, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
         subprocess.run(
             [
@@ -162,16 +177,6 @@ class PostgresServer(Server):
             group=_unprivileged_id(),
             extra_groups=_unprivileged_groups(),
         )
-        self.port = free_port()
-        options = {
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "max_connections": "200",
-        }
-        command = [str(programs / "postgres"), "-D", str(data), "-p", str(self.port)]
-        for name, value in options.items():
-            command += ["-c", f"{name}={value}"]
-        self._launch(command, is_ready=self._answers)
 
     def _answers(self) -> bool:
         try:

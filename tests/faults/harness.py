@@ -7,18 +7,16 @@ multiplies the short figures; `make torture` sets it.
 import http.client
 import json
 import os
-import random
+import secrets
 import signal
 import subprocess
 import sys
-import threading
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 
@@ -27,32 +25,77 @@ from core.testing import servers
 ROOT = Path(__file__).resolve().parents[2]
 SCALE = int(os.environ.get("FAULT_SCALE", "1"))
 LIMIT = 1_000_000
-DEFINITIVE_SECONDS_MAX = 30.0
-REQUEST_SECONDS_MAX = 6.0
-REPLAYS_MAX = 200
+FEW = 40
 SETUP = f"""
 from core import clock as clocks
-from core.services import service_keys
-from tests import factories
+from tests import club, factories
 now = clocks.DatabaseClock().now()
-factories.make_plan("free", at=now, limits={{"api_calls": {LIMIT}, "few": 40}})
-for name in ("acme", "workers", "pool"):
-    factories.make_customer(at=now, name=name)
+limits = {{"api_calls": {LIMIT}, "tokens": {LIMIT}, "few": {FEW}, "court_minutes": {LIMIT}}}
+for rank, key in enumerate(("free", "basic", "pro")):
+    factories.make_plan(key, at=now, limits=limits, rank=rank)
+factories.make_customer(at=now, name="acme")
+venue = club.make_venue(time_zone="UTC")
+for number in range(4):
+    club.make_resource(f"court-{{number}}", venue=venue)
 print("credential", factories.make_service_key().credential)
 """
+PRODUCTION = {
+    "DEBUG": "0",
+    "SECRET_KEY": secrets.token_urlsafe(48),
+    "JWT_SIGNING_KEY": secrets.token_urlsafe(48),
+    "HTTPS_ONLY": "0",
+}
+_numbers = count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """The data directory of a migrated database with plans, its password, a backend's key."""
+
+    data: Path
+    password: str
+    credential: str
+
+    @classmethod
+    def made_in(cls, folder: Path) -> "Seed":
+        """Return the folder's seed; the first call makes it."""
+        data, facts = folder / "data", folder / "facts.json"
+        if not facts.exists():
+            folder.mkdir()
+            with Postgres("fsync=off") as postgres:
+                credential = Engine(database_url=postgres.url).set_up().credential
+                postgres.shut_down()
+                subprocess.run(["cp", "-a", postgres.directory / "data", data], check=True)
+            facts.write_text(json.dumps({"password": postgres.password, "credential": credential}))
+        return cls(data=data, **json.loads(facts.read_text()))
 
 
 class Postgres(servers.PostgresServer):
-    """A PostgreSQL that can be killed, and started again on its data."""
+    """A PostgreSQL that can be killed, and started again on its data; a copy of the seed's."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, seed: Seed | None = None) -> None:
         super().__init__()
         self._options = options
         self._command: Sequence[str] = ()
+        self._seed = seed
+        self.credential = seed.credential if seed else ""
+        self._password = self.password = seed.password if seed else self._password
+
+    def _make_data(self, data: Path, *, programs: Path) -> None:
+        if self._seed is None:
+            super()._make_data(data, programs=programs)
+        else:
+            subprocess.run(["cp", "-a", self._seed.data, data], check=True)
 
     def _launch(self, command: Sequence[str], *, is_ready: Callable[[], bool]) -> None:
         self._command = [*command, *(part for each in self._options for part in ("-c", each))]
         super()._launch(self._command, is_ready=is_ready)
+
+    def shut_down(self) -> None:
+        """Stop in good order, and leave the data."""
+        os.kill(self.process_id, signal.SIGINT)
+        assert self._process is not None
+        self._process.wait()
 
     def kill(self) -> None:
         """Kill the postmaster by SIGKILL and await the end of its children."""
@@ -92,7 +135,8 @@ class Postgres(servers.PostgresServer):
 class Engine:
     """An engine under test: its database, its web server, and a backend's credential."""
 
-    def __init__(self, *, database_url: str, **environment: str) -> None:
+    def __init__(self, *, database_url: str, credential: str = "", **environment: str) -> None:
+        self.database_url = database_url
         self.port = servers.free_port()
         self.environment = os.environ | {
             "DEBUG": "1",
@@ -103,8 +147,8 @@ class Engine:
             "PYTHONPATH": str(ROOT),
             **environment,
         }
-        self.credential = ""
-        self._workers = 1
+        self.credential = credential
+        self._workers = self._threads = 1
         self._server: subprocess.Popen[bytes] | None = None
 
     def manage(self, *words: str, **environment: str) -> str:
@@ -126,16 +170,16 @@ class Engine:
         self.credential = printed.split("credential ")[1].strip()
         return self
 
-    def serve(self, *, workers: int = 2) -> "Engine":
+    def serve(self, *, workers: int = 2, threads: int = 8) -> "Engine":
         """Start the web server and await it."""
-        self._workers = workers
+        self._workers, self._threads = workers, threads
         self._start()
         self.await_ready()
         return self
 
     def _start(self) -> None:
         command = [sys.executable, "manage.py", "serve", "--port", str(self.port)]
-        command += ["--workers", str(self._workers), "--threads", "8"]
+        command += ["--workers", str(self._workers), "--threads", str(self._threads)]
         self._server = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -159,6 +203,15 @@ class Engine:
                 return
             time.sleep(0.2)
         raise TimeoutError
+
+    def worker_ids(self) -> list[int]:
+        """Return the process ids of the web server's workers that live."""
+        assert self._server is not None
+        server = self._server.pid
+        try:
+            return [int(each) for each in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+        except OSError:
+            return []
 
     def ask(
         self, method: str, path: str, body: object = None, **headers: str
@@ -185,10 +238,20 @@ class Engine:
     ) -> tuple[int, Any]:
         """Return status and body of consuming a unit under the key."""
         body = {"customer": customer, "feature": feature, "units": 1}
-        status, answer, _ = self.ask(
-            "POST", "/api/usage/consume/", body, **{"Idempotency-Key": key}
-        )
+        return self.post("usage/consume/", body, key=key)
+
+    def post(self, path: str, body: object, *, key: str = "") -> tuple[int, Any]:
+        """Return status and body of a mutation under the key, or under a new one."""
+        named = {"Idempotency-Key": key or f"key-{next(_numbers)}"}
+        status, answer, _ = self.ask("POST", f"/api/{path}", body, **named)
         return status, answer
+
+    def new_customer(self) -> str:
+        """Make a customer, and return its external key."""
+        name = f"customer-{os.getpid()}-{next(_numbers)}"
+        status, answer = self.post("customers/", {"external_key": name, "name": name})
+        assert status == 201, answer
+        return name
 
     def stop(self) -> None:
         """Stop the web server by its process group."""
@@ -197,133 +260,3 @@ class Engine:
             self._server.wait()
 
 
-@dataclass
-class Load:
-    """Consume from several threads, repeat some keys, and note every outcome."""
-
-    engine: Engine
-    threads: int = 6
-    feature: str = "api_calls"
-    customer: str = "acme"
-    outcomes: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    unknown: set[str] = field(default_factory=set)
-    statuses: Counter[int] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
-    slowest: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._workers: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        self._workers = [
-            threading.Thread(target=self._work, args=(number,)) for number in range(self.threads)
-        ]
-        for each in self._workers:
-            each.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for each in self._workers:
-            each.join()
-
-    @property
-    def attempts(self) -> int:
-        """Return the number of requests made."""
-        return self.statuses.total()
-
-    def settle(self) -> float:
-        """Send what is unknown until it is definitive, and return the seconds that took.
-
-        Then some of what is known is sent again: it must answer as it did.
-        """
-        started = time.monotonic()
-        for key in sorted(self.unknown):
-            while not self.send(key):
-                if time.monotonic() - started > DEFINITIVE_SECONDS_MAX:
-                    self.violations.append(f"{key} is not definitive")
-                    return DEFINITIVE_SECONDS_MAX
-                time.sleep(0.1)
-        settled = time.monotonic() - started
-        for key in list(self.outcomes)[:REPLAYS_MAX]:
-            self.send(key)
-        return settled
-
-    def send(self, key: str) -> bool:
-        """Send the key once, and tell whether its outcome is definitive."""
-        started = time.monotonic()
-        status, body = self.engine.consume(key, customer=self.customer, feature=self.feature)
-        seconds = time.monotonic() - started
-        with self._lock:
-            self.statuses[status] += 1
-            self.slowest = max(self.slowest, seconds)
-            return self._note(key, status, body)
-
-    def _note(self, key: str, status: int, body: Any) -> bool:
-        if status in {0, 503}:
-            self.unknown.add(key)
-            return False
-        if status == 403 and isinstance(body, dict):
-            body = {name: body[name] for name in body if name != "request_id"}
-        if status not in {200, 403}:
-            self.violations.append(f"{key}: {status} {body}")
-        before = self.outcomes.setdefault(key, (status, body))
-        if before != (status, body):
-            self.violations.append(f"{key}: first {before}, then {(status, body)}")
-        self.unknown.discard(key)
-        return True
-
-    def _work(self, number: int) -> None:
-        chance = random.Random(number)
-        mine: list[str] = []
-        while not self._stopping.is_set():
-            if mine and chance.random() < 0.3:
-                key = chance.choice(mine)
-            else:
-                key = uuid.uuid4().hex
-                mine.append(key)
-            self.send(key)
-
-
-def verify(load: Load, url: str, *, limit: int = LIMIT) -> dict[str, int]:
-    """Hold the database to what was acknowledged; return the figures.
-
-    Everything granted is in the ledger once, the counter equals its recount, and neither is over.
-    """
-    granted = {key for key, (status, _) in load.outcomes.items() if status == 200}
-    with psycopg.connect(url) as connection:
-        counted = dict(
-            connection.execute(
-                "SELECT e.key, count(*) FROM metering_usageentry e"
-                " JOIN core_customer c ON c.id = e.customer_id WHERE c.external_key = %s"
-                " AND e.kind = 'consume' AND e.item = 0 GROUP BY e.key",
-                (load.customer,),
-            ).fetchall()
-        )
-        used, recounted = connection.execute(
-            "SELECT (SELECT coalesce(sum(b.used_units), 0) FROM metering_balance b"
-            " JOIN core_customer c ON c.id = b.customer_id"
-            " JOIN subscriptions_feature f ON f.id = b.feature_id"
-            " WHERE f.key = %(feature)s AND c.external_key = %(customer)s),"
-            " (SELECT coalesce(sum(e.units), 0) FROM metering_usageentry e"
-            " JOIN core_customer c ON c.id = e.customer_id"
-            " JOIN subscriptions_feature f ON f.id = e.feature_id"
-            " WHERE f.key = %(feature)s AND c.external_key = %(customer)s AND e.kind = 'consume')",
-            {"feature": load.feature, "customer": load.customer},
-        ).fetchone() or (0, 0)
-    lost = granted - counted.keys()
-    twice = [key for key, number in counted.items() if number != 1]
-    assert load.violations == []
-    assert not lost, f"{len(lost)} acknowledged units are lost"
-    assert not twice
-    assert used == recounted <= limit
-    assert counted.keys() <= granted | load.unknown
-    return {"granted": len(granted), "used": int(used), "unknown": len(load.unknown)}
-
-
-def report(name: str, **figures: object) -> None:
-    """Print one line of figures."""
-    text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in figures.items())
-    sys.stdout.write(f"{name}: {text}\n")

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from tests.faults.harness import SCALE, Engine, Load, Postgres, report, verify
+from tests.faults.harness import SCALE, Engine, Postgres
+from tests.faults.load import Load, report, verify
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
 CRASH_POINTS = ("before_the_key", "after_the_update", "before_commit", "after_commit")
@@ -19,7 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from metering.services import consumption, ledger
 
 point, keys = sys.argv_point, sys.argv_keys
-customer = Customer.objects.get(external_key="acme")
+customer = Customer.objects.get(external_key=sys.argv_customer)
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -68,34 +69,22 @@ print("deaths", deaths)
 """
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    with Postgres() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def engine(postgres):
-    made = Engine(database_url=postgres.url).set_up()
-    yield made
-    made.stop()
-
-
 class TestCrashPoints:
     """R3: a process that dies at the worst instant."""
 
     @pytest.mark.parametrize("point", CRASH_POINTS)
     def test_leave_one_effect_after_the_retry(self, engine, postgres, point):
         keys = [f"{point}-{number}" for number in range(CRASHES)]
-        code = f"import sys; sys.argv_point, sys.argv_keys = {point!r}, {keys!r}\n{CRASHER}"
+        customer = engine.new_customer()
+        given = f"sys.argv_point, sys.argv_keys, sys.argv_customer = {point!r}, {keys!r}, {customer!r}"
+        code = f"import sys; {given}\n{CRASHER}"
         printed = engine.manage("shell", "--verbosity", "0", "-c", code)
         assert f"deaths {CRASHES}" in printed
         outcomes = [line.split()[1:] for line in printed.splitlines() if "outcome" in line]
         survived = str(point == "after_commit")
         assert outcomes == [[survived, "True", "1"]] * CRASHES
-        load = Load(engine, outcomes=dict.fromkeys([*keys, f"warm-{point}"], (200, None)))
-        load.unknown = {f"{each}-{n}" for each in CRASH_POINTS for n in range(CRASHES)}
-        load.unknown |= {f"warm-{each}" for each in CRASH_POINTS}
+        load = Load(engine, customer=customer)
+        load.outcomes = dict.fromkeys([*keys, f"warm-{point}"], (200, None))
         figures = verify(load, postgres.url)
         report(f"R3 crash {point}", kills=CRASHES, **figures)
 
@@ -103,9 +92,9 @@ class TestCrashPoints:
 class TestDatabase:
     """R4: a killed backend, a killed server, crash recovery."""
 
-    def test_killed_loses_nothing(self):
-        with Postgres() as postgres:
-            engine = Engine(database_url=postgres.url).set_up().serve()
+    def test_killed_loses_nothing(self, seed):
+        with Postgres(seed=seed) as postgres:
+            engine = Engine(database_url=postgres.url, credential=seed.credential).serve()
             backends = servers_killed = 0
             try:
                 with Load(engine) as load:
@@ -132,10 +121,10 @@ class TestDatabase:
             **figures,
         )
 
-    def test_control_without_synchronous_commit_acknowledged_units_are_lost(self):
+    def test_control_without_synchronous_commit_acknowledged_units_are_lost(self, seed):
         slack = ("synchronous_commit=off", "wal_writer_delay=10000", "checkpoint_timeout=3600")
-        with Postgres(*slack) as postgres:
-            engine = Engine(database_url=postgres.url).set_up().serve()
+        with Postgres(*slack, seed=seed) as postgres:
+            engine = Engine(database_url=postgres.url, credential=seed.credential).serve()
             try:
                 with Load(engine) as load:
                     time.sleep(3)

@@ -10,47 +10,29 @@ import pytest
 import redis
 
 from core.testing import servers
-from tests.faults.harness import (
-    REQUEST_SECONDS_MAX,
-    SCALE,
-    Engine,
-    Load,
-    Postgres,
-    report,
-    verify,
-)
+from tests.faults.harness import SCALE, Engine, Postgres
+from tests.faults.load import REQUEST_SECONDS_MAX, Load, report, verify
 from tests.faults.proxy import Proxy
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
 EPISODE_SECONDS = 0.8
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    with Postgres() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def credential(postgres):
-    return Engine(database_url=postgres.url).set_up().credential
-
-
 class TestRedis:
     """R5: what happens to Redis changes no decision."""
 
-    def test_killed_flushed_paused_full_or_wrong_changes_no_decision(self, postgres, credential):
+    def test_killed_flushed_paused_full_or_wrong_changes_no_decision(self, postgres):
         with servers.RedisServer() as cache:
             engine = Engine(
                 database_url=postgres.url,
+                credential=postgres.credential,
                 REDIS_URL=cache.url,
                 RATE_LIMIT_KEY="1000000/60",
             )
-            engine.credential = credential
             engine.serve(workers=1)
             client = redis.Redis.from_url(cache.url, socket_timeout=2)
             try:
-                with Load(engine) as load:
+                with Load(engine, customer=engine.new_customer()) as load:
                     for _ in range(SCALE):
                         time.sleep(EPISODE_SECONDS)
                         client.flushall()
@@ -77,15 +59,15 @@ class TestRedis:
 class TestNetwork:
     """R6: the way to the database is cut, hangs, drops replies, is slow."""
 
-    def test_that_is_bad_ends_every_request_and_loses_nothing(self, postgres, credential):
+    def test_that_is_bad_ends_every_request_and_loses_nothing(self, postgres):
         proxy = Proxy(target_port=postgres.port)
         straight = postgres.url
-        engine = Engine(database_url=straight.replace(f":{postgres.port}/", f":{proxy.port}/"))
-        engine.credential = credential
+        crooked = straight.replace(f":{postgres.port}/", f":{proxy.port}/")
+        engine = Engine(database_url=crooked, credential=postgres.credential)
         engine.serve(workers=1)
         episodes = 0
         try:
-            with Load(engine, customer="pool") as load:
+            with Load(engine, customer=engine.new_customer()) as load:
                 for _ in range(SCALE):
                     for mode in ("cut", "slow", "drop_replies", "hang"):
                         time.sleep(EPISODE_SECONDS)
@@ -128,10 +110,12 @@ def small_disk():
 class TestDisk:
     """R8: no space is left under PostgreSQL."""
 
-    def test_that_is_full_refuses_and_loses_nothing(self, small_disk, monkeypatch):
+    def test_that_is_full_refuses_and_loses_nothing(self, seed, small_disk, monkeypatch):
         monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
-        with Postgres("wal_keep_size=0", "max_wal_size=32MB", "min_wal_size=32MB") as postgres:
-            engine = Engine(database_url=postgres.url).set_up().serve(workers=1)
+        slack = ("wal_keep_size=0", "max_wal_size=32MB", "min_wal_size=32MB")
+        with Postgres(*slack, seed=seed) as postgres:
+            engine = Engine(database_url=postgres.url, credential=seed.credential)
+            engine.serve(workers=1)
             ballast, episodes = small_disk / "ballast", 0
             try:
                 with Load(engine) as load:

@@ -1,8 +1,11 @@
 """Serve the engine with granian, on 127.0.0.1."""
 
+import contextlib
 import os
 import shutil
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +47,25 @@ class Command(BaseCommand):
         self.stdout.write(f"Serving {base}/  docs {base}/api/docs/  admin {base}/admin/")
         self.stdout.flush()
         _preload()
-        Granian(
-            APPLICATION,
-            address=options["host"],
-            port=options["port"],
-            interface=Interfaces.WSGI,
-            workers=options["workers"],
-            blocking_threads=options["threads"],
-            respawn_failed_workers=True,
-            respawn_interval=RESPAWN_SECONDS,
-        ).serve()
+        while _serve(options):
+            time.sleep(RESPAWN_SECONDS)
+
+
+def _serve(options: Mapping[str, Any]) -> bool:
+    """Serve, and tell whether it ended by itself: granian gives up where workers die quickly."""
+    server = Granian(
+        APPLICATION,
+        address=options["host"],
+        port=options["port"],
+        interface=Interfaces.WSGI,
+        workers=options["workers"],
+        blocking_threads=options["threads"],
+        respawn_failed_workers=True,
+        respawn_interval=RESPAWN_SECONDS,
+    )
+    with contextlib.suppress(SystemExit):
+        server.serve()
+    return not server.interrupt_signal
 
 
 def _preload() -> None:
