@@ -31,7 +31,7 @@ class Task:
     connections: int
     process: int
     processes: int
-    customers: int
+    load: "Load"
     seed: int = 1
 
 
@@ -48,24 +48,45 @@ class Result:
     latencies: array = field(default_factory=lambda: array("f"))
 
 
-def customer_of(number: int, *, customers: int) -> str:
-    """Return whom the number consumes for: a hot one, many, or one with a small limit."""
-    if number % 10 < 4:
-        return "hot"
-    return "small" if number % 10 == 9 else f"load-{number // 10 % customers}"
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """Say what each number consumes: of a hot customer, of many, or of one with a small limit."""
 
+    name: str = "load"
+    customers: int = 50
 
-def wanted_of(number: int, *, customers: int) -> tuple[str, str, int]:
-    """Return customer, feature and units of the number; the small limit goes by single units."""
-    customer = customer_of(number, customers=customers)
-    return (customer, "few", 1) if customer == "small" else (customer, "tokens", 1 + number % 3)
+    def customers_all(self) -> list[str]:
+        """Return the external keys of all customers."""
+        many = [f"{self.name}-{number}" for number in range(self.customers)]
+        return [f"{self.name}-hot", self.small, *many]
+
+    @property
+    def small(self) -> str:
+        """Return the customer who reaches his limit; his units come one by one."""
+        return f"{self.name}-small"
+
+    def key(self, number: int) -> str:
+        """Return the number's idempotency key."""
+        return f"{self.name}-{number}"
+
+    def wanted(self, number: int) -> tuple[str, str, int]:
+        """Return customer, feature and units of the number."""
+        if number % 10 == 9:
+            return self.small, "few", 1
+        whose = "hot" if number % 10 < 4 else number // 10 % self.customers
+        return f"{self.name}-{whose}", "tokens", 1 + number % 3
 
 
 def run(task: Task) -> Result:
     """Send the task's attempts and return what was answered; nothing is settled."""
     caller = Caller(task)
-    asyncio.run(caller.work())
+    drive(caller)
     return caller.result
+
+
+def drive(caller: "Caller") -> None:
+    """Let the caller send until his attempts are used up, or he is stopped."""
+    asyncio.run(caller.work())
 
 
 def send_once(task: Task, number: int) -> tuple[int, bytes] | None:
@@ -83,6 +104,10 @@ class Caller:
         self._chance = random.Random(task.seed * 1000 + task.process)
         self._sent = self._new = 0
         self._again: deque[tuple[float, int]] = deque()
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._sent = self.task.attempts
 
     async def work(self) -> None:
         """Send until the attempts are used up."""
@@ -106,10 +131,12 @@ class Caller:
         return Connection(port=self.task.port, credential=self.task.credential)
 
     async def _send(self, connection: "Connection", number: int) -> int:
-        customer, feature, units = wanted_of(number, customers=self.task.customers)
+        customer, feature, units = self.task.load.wanted(number)
         body = {"customer": customer, "feature": feature, "units": units}
         began = time.perf_counter()
-        status, content = await connection.ask("usage/consume/", body, key=f"load-{number}")
+        status, content = await connection.ask(
+            "usage/consume/", body, key=self.task.load.key(number)
+        )
         self.result.latencies.append(time.perf_counter() - began)
         self._note(number, status, content)
         if status == GRANTED and len(self.result.latencies) % READS_EVERY == 0:
@@ -140,11 +167,11 @@ class Caller:
             return
         fault = fault_in(status, content)
         if fault:
-            result.violations.append(f"load-{number}: {fault}")
+            result.violations.append(f"{number}: {fault}")
         digest = (status, blake2b(content, digest_size=8).digest())
         before = result.outcomes.setdefault(number, digest)
         if before != digest:
-            result.violations.append(f"load-{number}: answered {before[0]}, then {status} anew")
+            result.violations.append(f"{number}: answered {before[0]}, then {status} anew")
         result.unknown.discard(number)
 
     async def _read(self, connection: "Connection", body: dict, told: dict) -> None:
@@ -155,11 +182,13 @@ class Caller:
         self.result.reads += 1
         remaining = json.loads(content)["remaining"]
         if remaining > told["remaining"]:
-            self.result.violations.append(f"{told['id']}: told {told['remaining']}, read {remaining}")
+            self.result.violations.append(
+                f"{told['id']}: told {told['remaining']}, read {remaining}"
+            )
 
 
 def fault_in(status: int, content: bytes) -> str:
-    """Return what is wrong with an answer by itself: undocumented (I7), or denied with room (I4)."""
+    """Return what is wrong with one answer: undocumented (I7), or denied with room (I4)."""
     if status == GRANTED:
         return ""
     problem = json.loads(content)

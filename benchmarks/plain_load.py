@@ -13,17 +13,17 @@ import random
 import signal
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import psycopg
 
 from benchmarks import _caller
-from benchmarks._caller import Result, Task
+from benchmarks._caller import Load, Result, Task
 from tests.faults.harness import FEW, PRODUCTION, Engine, Postgres
 
 SETTLE_SECONDS_MAX = 30.0
@@ -31,21 +31,22 @@ SAMPLE_SECONDS = 0.1
 SHOWN_MAX = 20
 LEDGER = (
     "SELECT e.key, e.kind, e.units, c.external_key FROM metering_usageentry e"
-    " JOIN core_customer c ON c.id = e.customer_id WHERE e.key LIKE 'load-%' AND e.item = 0"
+    " JOIN core_customer c ON c.id = e.customer_id WHERE e.item = 0 AND c.external_key = ANY(%s)"
 )
 OVER = (
     "SELECT count(*) FROM metering_balance WHERE used_units + held_units > limit_units"
     " OR used_units + held_units > ceiling_units"
 )
 USED = (
-    "SELECT c.external_key, sum(b.used_units) FROM metering_balance b"
-    " JOIN core_customer c ON c.id = b.customer_id GROUP BY 1"
+    "SELECT c.external_key, sum(b.used_units)::bigint FROM metering_balance b"
+    " JOIN core_customer c ON c.id = b.customer_id WHERE c.external_key = ANY(%s) GROUP BY 1"
 )
+Outcomes = dict[int, tuple[int, bytes]]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the load on a PostgreSQL of its own, print the figures, and return 0 where all held."""
-    options = _options(arguments)
+    options = parsed(arguments)
     with Postgres() as postgres:
         engine = Engine(database_url=postgres.url, **PRODUCTION).set_up()
         try:
@@ -57,15 +58,18 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if report.violations else 0
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options."""
     parser = argparse.ArgumentParser(prog="benchmarks plain_load", description=__doc__)
     parser.add_argument("--attempts", type=int, default=20_000, help="requests in all (20000)")
     parser.add_argument("--processes", type=int, default=2, help="that send (2)")
     parser.add_argument("--connections", type=int, default=32, help="of each that sends (32)")
     parser.add_argument("--workers", type=int, default=2, help="of the web server (2)")
     parser.add_argument("--threads", type=int, default=32, help="of each worker (32)")
+    parser.add_argument("--name", default="load", help="of customers and keys")
     parser.add_argument("--customers", type=int, default=50, help="beside a hot and a small one")
     parser.add_argument("--kill-every", type=float, default=0.0, help="seconds; 0 kills nobody")
+    parser.add_argument("--without-audit", action="store_true", help="recount by lines alone")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(arguments)
 
@@ -83,17 +87,20 @@ class Report:
     repeats: int = 0
     reads: int = 0
     latencies: list[float] = field(default_factory=list)
+    outcomes: Outcomes = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Return what is printed."""
         attempts = self.statuses.total()
         cuts = statistics.quantiles(self.latencies, n=100)
+        rate = attempts / self.seconds
+        median_ms, slow_ms = cuts[49] * 1000, cuts[98] * 1000
         return [
-            f"R1 load: {attempts:,} attempts in {self.seconds:.0f} s ({attempts / self.seconds:,.0f}"
-            f" a second), {self.repeats:,} repeated, {self.kills} workers killed",
-            f"answers {dict(sorted(self.statuses.items()))} (0: none came), median"
-            f" {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms",
+            f"R1 load: {attempts:,} attempts in {self.seconds:.0f} s, {rate:,.0f} a second",
+            f"{self.repeats:,} repeated, {self.kills} workers killed",
+            f"answers {dict(sorted(self.statuses.items()))} (0: none came)",
+            f"median {median_ms:.0f} ms, p99 {slow_ms:.0f} ms",
             f"keys {dict(self.keys)}, unknown ones definitive after {self.settled_seconds:.1f} s",
             f"{self.samples} samples of the counters, {self.reads:,} reads of own writes",
             *self.violations[:SHOWN_MAX],
@@ -103,26 +110,30 @@ class Report:
 
 def run(engine: Engine, options: argparse.Namespace) -> Report:
     """Load the engine as the options say, and return what was seen."""
-    names = ["hot", "small", *(f"load-{number}" for number in range(options.customers))]
-    for name in names:
+    tasks = _tasks(engine, options)
+    load = tasks[0].load
+    for name in load.customers_all():
         engine.post("customers/", {"external_key": name, "name": name})
     report = Report()
     began = time.monotonic()
     with Watcher(engine, kill_every=options.kill_every, seed=options.seed) as watcher:
-        results = _send(engine, options)
+        results = _send(tasks)
     report.seconds = time.monotonic() - began
     report.kills, report.samples = watcher.kills, watcher.samples
     report.violations += watcher.violations
-    outcomes = _merge(results, report)
+    _merge(results, report)
     engine.await_ready()
-    report.settled_seconds = _settle(engine, results, outcomes, report, options)
-    _recount(engine, outcomes, report, options)
+    unknown = set().union(*(result.unknown for result in results)) - report.outcomes.keys()
+    report.settled_seconds = _settle(tasks[0], unknown, report)
+    found, report.keys = recount(engine, load=load, outcomes=report.outcomes)
+    report.violations += found
+    if not options.without_audit:
+        report.violations += audited(engine)
     return report
 
 
-def _send(engine: Engine, options: argparse.Namespace) -> list[Result]:
-    """Let every process send its share."""
-    tasks = [
+def _tasks(engine: Engine, options: argparse.Namespace) -> list[Task]:
+    return [
         Task(
             port=engine.port,
             credential=engine.credential,
@@ -130,12 +141,18 @@ def _send(engine: Engine, options: argparse.Namespace) -> list[Result]:
             connections=options.connections,
             process=number,
             processes=options.processes,
-            customers=options.customers,
+            load=Load(name=options.name, customers=options.customers),
             seed=options.seed,
         )
         for number in range(options.processes)
     ]
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+
+
+def _send(tasks: Sequence[Task]) -> list[Result]:
+    """Let every process send its share; one alone needs no process of its own."""
+    if len(tasks) == 1:
+        return [_caller.run(tasks[0])]
+    with multiprocessing.get_context("spawn").Pool(len(tasks)) as pool:
         return pool.map(_caller.run, tasks)
 
 
@@ -152,7 +169,7 @@ class Watcher:
         if kill_every:
             self._threads.append(threading.Thread(target=self._kill))
 
-    def __enter__(self) -> "Watcher":
+    def __enter__(self) -> Self:
         for each in self._threads:
             each.start()
         return self
@@ -183,9 +200,8 @@ class Watcher:
                 self.kills += 1
 
 
-def _merge(results: Sequence[Result], report: Report) -> dict[int, tuple[int, bytes]]:
+def _merge(results: Sequence[Result], report: Report) -> None:
     """Put together what all processes were told; one key has one answer (I1)."""
-    outcomes: dict[int, tuple[int, bytes]] = {}
     for result in results:
         report.statuses += result.statuses
         report.repeats += result.repeats
@@ -193,74 +209,64 @@ def _merge(results: Sequence[Result], report: Report) -> dict[int, tuple[int, by
         report.latencies += result.latencies
         report.violations += result.violations
         for number, outcome in result.outcomes.items():
-            if outcomes.setdefault(number, outcome) != outcome:
-                report.violations.append(f"load-{number}: two processes, two answers")
-    return outcomes
+            if report.outcomes.setdefault(number, outcome) != outcome:
+                report.violations.append(f"{number}: two processes, two answers")
 
 
-def _settle(
-    engine: Engine,
-    results: Sequence[Result],
-    outcomes: dict[int, tuple[int, bytes]],
-    report: Report,
-    options: argparse.Namespace,
-) -> float:
+def _settle(task: Task, unknown: Iterable[int], report: Report) -> float:
     """Ask again for what is unknown until it is definitive, and return the seconds (I8)."""
-    unknown = set().union(*(result.unknown for result in results)) - outcomes.keys()
-    task = Task(
-        port=engine.port,
-        credential=engine.credential,
-        attempts=0,
-        connections=1,
-        process=0,
-        processes=1,
-        customers=options.customers,
-    )
     began = time.monotonic()
     for number in sorted(unknown):
         while (outcome := _caller.send_once(task, number)) is None:
             if time.monotonic() - began > SETTLE_SECONDS_MAX:
-                report.violations.append(f"load-{number} is not definitive")
+                report.violations.append(f"{number}: not definitive")
                 break
             time.sleep(0.1)
         else:
-            outcomes[number] = outcome
+            report.outcomes[number] = outcome
     return time.monotonic() - began
 
 
-def _recount(
-    engine: Engine,
-    outcomes: dict[int, tuple[int, bytes]],
-    report: Report,
-    options: argparse.Namespace,
-) -> None:
-    """Compare what was acknowledged with the ledger and the counters (I2, I4, I5)."""
-    sums: Counter[str] = Counter()
-    seen: set[int] = set()
+def recount(engine: Engine, *, load: Load, outcomes: Outcomes) -> tuple[list[str], Counter[str]]:
+    """Compare what was acknowledged with ledger and counters (I2, I4, I5); return what differs."""
     with psycopg.connect(engine.database_url) as connection:
-        with connection.cursor(name="ledger") as cursor:
-            cursor.execute(LEDGER)
-            for key, kind, units, customer in cursor:
-                number = int(key.removeprefix("load-"))
-                report.keys[kind] += 1
-                expected = _caller.wanted_of(number, customers=options.customers)
-                status = _caller.GRANTED if kind == "consume" else _caller.DENIED
-                if number in seen:
-                    report.violations.append(f"{key}: twice in the ledger")
-                if outcomes.get(number, (None,))[0] != status:
-                    report.violations.append(f"{key}: {kind} in the ledger, told otherwise")
-                if (customer, units) != (expected[0], expected[2]):
-                    report.violations.append(f"{key}: other units or another customer")
-                seen.add(number)
-                sums[customer] += units if kind == "consume" else 0
-        used = {name: int(total) for name, total in connection.execute(USED) if sums.get(name)}
-    lost = outcomes.keys() - seen
-    report.violations += [f"load-{number}: acknowledged and lost" for number in sorted(lost)]
-    if used != dict(+sums):
-        report.violations.append("counters differ from the sum of what was acknowledged")
-    if report.keys["denied"] and sums["small"] != FEW:
-        report.violations.append(f"denied, and {FEW - sums['small']} were left")
+        lines = connection.execute(LEDGER, [load.customers_all()]).fetchall()
+        used = dict(connection.execute(USED, [load.customers_all()]).fetchall())
+    found = list(_differences(lines, load=load, outcomes=outcomes))
+    sums: Counter[str] = Counter()
+    for _, kind, units, customer in lines:
+        sums[customer] += units if kind == "consume" else 0
+    if {name: total for name, total in used.items() if total} != dict(+sums):
+        found.append("the counters differ from the ledger")
+    kinds = Counter(kind for _, kind, _, _ in lines)
+    if kinds["denied"] and sums[load.small] != FEW:
+        found.append(f"denied, and {FEW - sums[load.small]} units were left")
+    return found, kinds
+
+
+def audited(engine: Engine) -> list[str]:
+    """Return what `manage.py audit` finds, of every customer; empty where all is clean."""
     try:
         engine.manage("audit")
     except subprocess.CalledProcessError as error:
-        report.violations.append(f"audit: {error.stdout} {error.stderr}")
+        return [f"audit: {error.stdout} {error.stderr}"]
+    return []
+
+
+def _differences(
+    lines: Sequence[tuple[str, str, int, str]], *, load: Load, outcomes: Outcomes
+) -> Iterator[str]:
+    """Yield where the ledger's lines are not what was acknowledged, one for one."""
+    seen: set[int] = set()
+    for key, kind, units, customer in lines:
+        number = int(key.rpartition("-")[2])
+        whose, _, wanted = load.wanted(number)
+        status = _caller.GRANTED if kind == "consume" else _caller.DENIED
+        if number in seen:
+            yield f"{key}: twice in the ledger"
+        if outcomes.get(number, (None,))[0] != status:
+            yield f"{key}: {kind} in the ledger, told otherwise"
+        if (customer, units) != (whose, wanted):
+            yield f"{key}: other units or another customer"
+        seen.add(number)
+    yield from (f"{number}: acknowledged and lost" for number in sorted(outcomes.keys() - seen))

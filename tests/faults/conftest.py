@@ -27,7 +27,8 @@ def postgres(seed):
 
 @pytest.fixture(scope="session")
 def engine(postgres):
-    """Serve from two processes."""
+    """Serve from two processes; in the end every counter of all tests is audited."""
     made = Engine(database_url=postgres.url, credential=postgres.credential).serve()
     yield made
     made.stop()
+    assert "clean" in made.manage("audit")

@@ -28,11 +28,19 @@ LIMIT = 1_000_000
 FEW = 40
 SETUP = f"""
 from core import clock as clocks
+from subscriptions.models import Entitlement
+from subscriptions.services import catalog
 from tests import club, factories
 now = clocks.DatabaseClock().now()
 limits = {{"api_calls": {LIMIT}, "tokens": {LIMIT}, "few": {FEW}, "court_minutes": {LIMIT}}}
-for rank, key in enumerate(("free", "basic", "pro")):
-    factories.make_plan(key, at=now, limits=limits, rank=rank)
+by_minute = {{"limit_units": {LIMIT}, "reset_interval": "minute"}}
+for rank, (key, price) in enumerate({{"free": 0, "basic": 0, "pro": 0, "gold": 2900}}.items()):
+    plan = factories.make_plan(
+        key, at=now, limits=limits, rank=rank, price_minor=price, publish=False
+    )
+    draft, pings = plan.versions.get(), factories.make_feature("pings", at=now)
+    Entitlement.objects.create(plan_version=draft, feature=pings, **by_minute)
+    catalog.publish(plan_version_id=draft.pk, clock=factories.standing(now))
 factories.make_customer(at=now, name="acme")
 venue = club.make_venue(time_zone="UTC")
 for number in range(4):
@@ -209,7 +217,10 @@ class Engine:
         assert self._server is not None
         server = self._server.pid
         try:
-            return [int(each) for each in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+            return [
+                int(each)
+                for each in Path(f"/proc/{server}/task/{server}/children").read_text().split()
+            ]
         except OSError:
             return []
 
@@ -258,5 +269,3 @@ class Engine:
         if self._server is not None and self._server.poll() is None:
             os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait()
-
-

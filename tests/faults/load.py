@@ -6,8 +6,10 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 
@@ -16,6 +18,7 @@ from tests.faults.harness import LIMIT, Engine
 DEFINITIVE_SECONDS_MAX = 30.0
 REQUEST_SECONDS_MAX = 6.0
 REPLAYS_MAX = 200
+Outcome = TypeVar("Outcome")
 
 
 @dataclass
@@ -148,3 +151,15 @@ def report(name: str, **figures: object) -> None:
     """Print one line of figures."""
     text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in figures.items())
     sys.stdout.write(f"{name}: {text}\n")
+
+
+def together(actions: Sequence[Callable[[], Outcome]]) -> list[Outcome]:
+    """Return what the actions return, all started at one instant, each in a thread."""
+    barrier = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], Outcome]) -> Outcome:
+        barrier.wait()
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return [future.result() for future in [pool.submit(run, each) for each in actions]]

@@ -1,7 +1,11 @@
 """R3, R4: killed processes, backends and servers lose nothing and count nothing twice."""
 
+import signal
+import subprocess
+import sys
 import time
 
+import psycopg
 import pytest
 
 from tests.faults.harness import SCALE, Engine, Postgres
@@ -67,6 +71,17 @@ for key in keys:
     print("outcome", first.replayed, again.replayed, len(entries))
 print("deaths", deaths)
 """
+CLAIMER = """
+import os, signal, sys
+import psycopg
+
+with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+    claim = "INSERT INTO claim VALUES ('one') ON CONFLICT DO NOTHING"
+    if connection.execute(claim).rowcount:
+        if "dies" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+        connection.execute("UPDATE counter SET used = used + 1")
+"""
 
 
 class TestCrashPoints:
@@ -76,7 +91,9 @@ class TestCrashPoints:
     def test_leave_one_effect_after_the_retry(self, engine, postgres, point):
         keys = [f"{point}-{number}" for number in range(CRASHES)]
         customer = engine.new_customer()
-        given = f"sys.argv_point, sys.argv_keys, sys.argv_customer = {point!r}, {keys!r}, {customer!r}"
+        given = (
+            f"sys.argv_point, sys.argv_keys, sys.argv_customer = {point!r}, {keys!r}, {customer!r}"
+        )
         code = f"import sys; {given}\n{CRASHER}"
         printed = engine.manage("shell", "--verbosity", "0", "-c", code)
         assert f"deaths {CRASHES}" in printed
@@ -87,6 +104,20 @@ class TestCrashPoints:
         load.outcomes = dict.fromkeys([*keys, f"warm-{point}"], (200, None))
         figures = verify(load, postgres.url)
         report(f"R3 crash {point}", kills=CRASHES, **figures)
+
+    def test_control_a_claim_before_the_write_loses_the_unit(self, postgres):
+        """Two commits instead of one: who dies between them has a key without an effect."""
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE claim (key text PRIMARY KEY)")
+            connection.execute("CREATE TABLE counter AS SELECT 0 AS used")
+            died = subprocess.run(
+                [sys.executable, "-c", CLAIMER, postgres.url, "dies"], check=False
+            )
+            retried = subprocess.run([sys.executable, "-c", CLAIMER, postgres.url], check=False)
+            counted = connection.execute("SELECT used, (SELECT count(*) FROM claim) FROM counter")
+            assert (died.returncode, retried.returncode) == (-signal.SIGKILL, 0)
+            assert counted.fetchone() == (0, 1)
+            connection.execute("DROP TABLE claim, counter")
 
 
 class TestDatabase:
