@@ -11,7 +11,7 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from core import logs
+from core import logs, waiting
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -48,6 +48,7 @@ class Engine:
     default_plan_key: str
     primary_plan_group_key: str
     lock_timeout_ms: int
+    answer_timeout_ms: int
     access_token_seconds: int
     refresh_token_seconds: int
     refresh_reuse_grace_seconds: int
@@ -67,6 +68,7 @@ ENGINE = Engine(
     default_plan_key=env.str("DEFAULT_PLAN", default="free"),
     primary_plan_group_key=env.str("PRIMARY_PLAN_GROUP", default="main"),
     lock_timeout_ms=env.int("LOCK_TIMEOUT_MS", default=3000),
+    answer_timeout_ms=env.int("ANSWER_TIMEOUT_MS", default=4500),
     access_token_seconds=env.int("ACCESS_TOKEN_SECONDS", default=600),
     refresh_token_seconds=env.int("REFRESH_TOKEN_SECONDS", default=1_209_600),
     refresh_reuse_grace_seconds=env.int("REFRESH_REUSE_GRACE_SECONDS", default=10),
@@ -136,6 +138,14 @@ TEMPLATES = [
     },
 ]
 APPEND_SLASH = False
+# A dead network is noticed after 2 + 3 × 1 s of silence, or 4 s without an acknowledgement.
+NETWORK = {
+    "connect_timeout": 3,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 4000,
+}
 
 
 def _database() -> dict[str, Any]:
@@ -156,6 +166,7 @@ def _database() -> dict[str, Any]:
     config["CONN_MAX_AGE"] = 0
     config["DISABLE_SERVER_SIDE_CURSORS"] = behind_pooler
     config["OPTIONS"] = {
+        **NETWORK,
         **config.get("OPTIONS", {}),
         # From its second run on a statement is prepared; at 0 a migration's pairs of commands fail.
         "prepare_threshold": None if behind_pooler else 1,
@@ -164,6 +175,7 @@ def _database() -> dict[str, Any]:
             "min_size": 0,
             "max_size": env.int("DATABASE_POOL_MAX", default=20),
             "timeout": ENGINE.lock_timeout_ms / 1000,
+            "connection_class": waiting.BoundedConnection,
         },
         "options": (
             f"-c lock_timeout={ENGINE.lock_timeout_ms}"

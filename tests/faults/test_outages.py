@@ -4,6 +4,7 @@ import os
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.faults.proxy import Proxy
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
 EPISODE_SECONDS = 0.8
+HANG_SECONDS = 2.5
 
 
 class TestRedis:
@@ -91,6 +93,42 @@ class TestNetwork:
             slowest_s=f"{load.slowest:.2f}",
             settled_s=f"{settled:.1f}",
             **figures,
+        )
+
+    @pytest.mark.parametrize("bound_ms", [1000, 0])
+    def test_that_hangs_is_given_up_within_the_bound_and_without_it_is_not(
+        self, postgres, bound_ms
+    ):
+        proxy = Proxy(target_port=postgres.port)
+        engine = Engine(
+            database_url=postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/"),
+            credential=postgres.credential,
+            ANSWER_TIMEOUT_MS=str(bound_ms),
+            LOCK_TIMEOUT_MS="1000" if bound_ms else "9000",
+        ).serve(workers=1)
+        try:
+            load = Load(engine, customer=engine.new_customer())
+            keys = [f"hang-{bound_ms}-{number}" for number in range(4)]
+            proxy.set_mode("hang")
+            with ThreadPoolExecutor(len(keys)) as pool:
+                sending = [pool.submit(load.send, key) for key in keys]
+                ended, hanging = wait(sending, timeout=HANG_SECONDS)
+                proxy.set_mode("cut")
+                proxy.set_mode("open")
+            engine.await_ready()
+            settled = load.settle()
+            figures = verify(load, postgres.url)
+        finally:
+            engine.stop()
+            proxy.close()
+        assert (len(ended), len(hanging)) == ((4, 0) if bound_ms else (0, 4))
+        assert figures["used"] == len(keys)
+        report(
+            f"R6 hang, bound {bound_ms} ms",
+            ended=len(ended),
+            hanging=len(hanging),
+            slowest_s=f"{load.slowest:.2f}",
+            settled_s=f"{settled:.1f}",
         )
 
 
