@@ -75,17 +75,6 @@ class PlannedLine:
     last_entry_id: UUID | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What the ledger says of a feature in a period: units, and the entries they come from."""
-
-    metered_price: MeteredPrice
-    name: str
-    units: int
-    operations: int
-    last_entry_id: UUID | None
-
-
 def first(taken: Taken, *, at: datetime) -> Iterator[PlannedLine]:
     """Yield the lines of a first period that a payment will start.
 
@@ -168,41 +157,6 @@ def credits_of(
                 price=line.price,
                 credits_id=line.line_id,
                 share=share,
-            )
-
-
-def usage(found: Sequence[Usage], *, period: Period) -> Iterator[PlannedLine]:
-    """Yield a line for each feature whose usage costs something in the period."""
-    for each in found:
-        terms = each.metered_price.read_terms()
-        amount = pricing.amount_minor(
-            terms, quantity=Fraction(each.units), operations=each.operations
-        )
-        minimum = pricing.true_up_minor(
-            minimum_minor=pricing.minimum_minor(terms), charged_minor=amount
-        )
-        item = f"metered:{each.metered_price.feature.key}"
-        if amount:
-            yield PlannedLine(
-                kind=Kind.METERED,
-                item=item,
-                description=each.name,
-                quantity=each.units,
-                amount_minor=amount,
-                period=period,
-                metered_price=each.metered_price,
-                entries=each.operations,
-                last_entry_id=each.last_entry_id,
-            )
-        if minimum:
-            yield PlannedLine(
-                kind=Kind.MINIMUM,
-                item=item,
-                description=f"{each.name}: minimum",
-                quantity=1,
-                amount_minor=minimum,
-                period=period,
-                metered_price=each.metered_price,
             )
 
 

@@ -236,12 +236,16 @@ class CreditNote(models.Model):
 
 
 class UsageMark(models.Model):
-    """Up to when the usage of a subscription is billed; none before it is active."""
+    """Up to when the usage of a subscription is billed; none before it is active.
+
+    The billing period that goes on there began at `opened_at`, at the mark where it is empty.
+    """
 
     subscription = models.OneToOneField(
         Subscription, primary_key=True, on_delete=models.PROTECT, related_name="+"
     )
     billed_until = models.DateTimeField()
+    opened_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"{self.subscription_id} until {self.billed_until}"

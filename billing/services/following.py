@@ -5,12 +5,13 @@ What a period costs is billed in advance, what was used is billed after it.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from datetime import datetime
 
-from billing import lines, selectors
+from billing import lines, selectors, usage
 from billing.lines import PlannedLine, Taken
 from billing.models import Invoice, InvoiceLine, UsageMark
-from billing.selectors import Billed
+from billing.selectors import Billed, Billing
 from billing.services import closing, coupons, drafting, revenue
 from core.events import Event
 from core.periods import Period
@@ -38,8 +39,7 @@ def transitioned_step(event: Event) -> None:
     if before == Subscription.Status.INCOMPLETE and not waits_now:
         _end_waiting(row, event)
     elif row.status in Subscription.FINAL_STATUSES:
-        usage = _usage_lines(row, plan_version_id=row.plan_version_id, at=event.occurred_at)
-        _draft(row, usage, at=event.occurred_at)
+        _draft(row, _usage_lines(row, at=event.occurred_at), at=event.occurred_at)
     elif row.status in BILLED:
         _mark(row, at=event.occurred_at)
     _follow_revenue(row, at=event.occurred_at)
@@ -62,20 +62,22 @@ def renewed_step(event: Event) -> None:
         if line.period is None
         or Billed(item=line.item, starts_at=line.period.starts_at) not in billed
     ]
-    usage = _usage_lines(row, plan_version_id=row.plan_version_id, at=at)
-    _draft(row, [*usage, *opening], at=at)
+    _draft(row, [*_usage_lines(row, at=at), *opening], at=at)
     revenue.follow_step(row=row, taken=taken, at=at)
 
 
 def plan_changed_step(event: Event) -> None:
-    """Give back what was billed ahead of the old plan, charge the rest of the new one."""
+    """Give back what was billed ahead of the old plan, charge the rest of the new one.
+
+    What was used so far is billed by the old version's prices; a migration bills that alone.
+    """
     row = _row_of(event)
     at = _instant(event.payload["effective_at"])
-    if event.payload["kind"] != MIGRATION and row.status in BILLED:
-        from_version, to_version = event.payload["from_version"], event.payload["to_version"]
-        if from_version != to_version:
-            _draft(row, _usage_lines(row, plan_version_id=int(str(from_version)), at=at), at=at)
-        _draft(row, plan_change(row, after=selectors.get_plan_taken(row), at=at), at=at)
+    if row.status in BILLED:
+        planned = _usage_before(row, event, at=at)
+        if event.payload["kind"] != MIGRATION:
+            planned += plan_change(row, after=selectors.get_plan_taken(row), at=at)
+        _draft(row, planned, at=at)
     _follow_revenue(row, at=event.occurred_at)
 
 
@@ -152,22 +154,42 @@ def _opening(taken: Taken, *, period: Period) -> list[PlannedLine]:
     return [line for line in planned if line.kind != InvoiceLine.Kind.CHARGE]
 
 
-def _usage_lines(row: Subscription, *, plan_version_id: int, at: datetime) -> list[PlannedLine]:
-    """Return what the ledger says from the last mark up to the instant, by the version's prices,
-    and move the mark there; where none stands, usage counts from here.
+def _usage_before(row: Subscription, event: Event, *, at: datetime) -> list[PlannedLine]:
+    """Return what was used before a change, by the prices of then, where they end with it.
+
+    The billing period, and with it tiers and minimums, goes on unless it ends with the change.
+    """
+    goes_on = row.renewed_until is not None and row.renewed_until > at and row.anchor_at != at
+    if goes_on and event.payload["from_version"] == event.payload["to_version"]:
+        return []
+    former = copy(row)
+    former.plan_version_id = int(str(event.payload["from_version"]))
+    price_id = event.payload["from_price"]
+    former.price_id = None if price_id is None else int(str(price_id))
+    subscription_selectors.give_prices([former])
+    return _usage_lines(former, at=at, is_ending=not goes_on)
+
+
+def _usage_lines(row: Subscription, *, at: datetime, is_ending: bool = True) -> list[PlannedLine]:
+    """Return what was written to the ledger since the last mark, and move the mark here; where
+    none stands, usage counts from here.
     """
     mark = UsageMark.objects.filter(subscription=row).first()
     if mark is None:
         _mark(row, at=at)
         return []
-    if mark.billed_until >= at or row.price is None:
+    if mark.billed_until >= at:
         return []
-    period = Period(starts_at=mark.billed_until, ends_at=at)
-    found = selectors.list_usage(
-        row=row, plan_version_id=plan_version_id, currency=row.price.currency, period=period
+    billing = Billing(
+        opened_at=mark.opened_at or mark.billed_until,
+        marked_at=mark.billed_until,
+        at=at,
+        is_ending=is_ending,
     )
-    UsageMark.objects.filter(pk=mark.pk).update(billed_until=at)
-    return list(lines.usage(found, period=period))
+    found = selectors.list_usage(row=row, billing=billing)
+    mark.billed_until, mark.opened_at = at, at if is_ending else billing.opened_at
+    mark.save(update_fields=["billed_until", "opened_at"])
+    return list(usage.lines_of(found))
 
 
 def _mark(row: Subscription, *, at: datetime) -> None:

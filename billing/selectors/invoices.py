@@ -9,7 +9,7 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 
 from billing import invoicing, lines
-from billing.lines import Standing, Taken, Usage
+from billing.lines import Standing, Taken
 from billing.models import (
     BalanceEntry,
     Coupon,
@@ -21,12 +21,7 @@ from billing.models import (
     Redemption,
 )
 from core.models import Customer
-from core.periods import Period
-from metering.models import UsageEntry
-from subscriptions import selectors as subscription_selectors
 from subscriptions.models import (
-    Feature,
-    MeteredPrice,
     Subscription,
     SubscriptionAddOn,
 )
@@ -39,7 +34,6 @@ RETURNED = Coalesce(
     ),
     Value(0),
 )
-COUNTED = (UsageEntry.Kind.CONSUME, UsageEntry.Kind.RECORD, UsageEntry.Kind.CAPTURE)
 
 
 def list_invoices(*, customer: Customer) -> QuerySet[Invoice]:
@@ -193,55 +187,6 @@ def list_billed(*, subscription_id: UUID, since: datetime) -> set[Billed]:
         for item, starts_at in billed.values_list("item", "starts_at")
         if starts_at is not None
     }
-
-
-def list_usage(
-    *, row: Subscription, plan_version_id: int, currency: str, period: Period
-) -> list[Usage]:
-    """Return what the ledger says of the version's metered prices in the period.
-
-    Counted are entries of the period by their own instant: consumed, recorded and captured
-    units, less what was reversed. Units drawn for another line count once.
-    """
-    prices = subscription_selectors.list_metered_prices(
-        plan_version_id=plan_version_id, currency=currency
-    )
-    names = dict(
-        Feature.objects.filter(pk__in=[each.feature_id for each in prices]).values_list(
-            "pk", "name"
-        )
-    )
-    return [
-        _usage(row.customer_id, price, name=names[price.feature_id], period=period)
-        for price in prices
-    ]
-
-
-def _usage(customer_id: UUID, price: MeteredPrice, *, name: str, period: Period) -> Usage:
-    is_reversal = Q(kind=UsageEntry.Kind.REVERSAL)
-    entries = UsageEntry.objects.filter(
-        customer=customer_id,
-        feature=price.feature,
-        consumed_at__gte=period.starts_at,
-        consumed_at__lt=period.ends_at,
-        kind__in=(*COUNTED, UsageEntry.Kind.REVERSAL),
-    )
-    if not Feature.objects.filter(pool=price.feature_id).exists():
-        entries = entries.filter(drawn_for__isnull=True)
-    found = entries.aggregate(
-        counted=Coalesce(Sum("units", filter=~is_reversal), Value(0)),
-        reversed=Coalesce(Sum("units", filter=is_reversal), Value(0)),
-        operations=Count("id", filter=~is_reversal),
-    )
-    units = found["counted"] - found["reversed"]
-    last = entries.order_by("-id").values_list("id", flat=True).first() if units else None
-    return Usage(
-        metered_price=price,
-        name=name,
-        units=max(units, 0),
-        operations=found["operations"],
-        last_entry_id=last,
-    )
 
 
 def is_blocked(*, invoice: Invoice, status: str, at: datetime) -> bool:

@@ -1,0 +1,199 @@
+"""Read from the ledger what usage comes to: in the billing period, and late for an earlier one."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Aggregate, Case, Count, F, Q, QuerySet, Sum, Value, When
+from django.db.models.functions import Coalesce
+
+from billing import usage
+from billing.models import Invoice, InvoiceLine
+from billing.selectors.invoices import RETURNED
+from billing.usage import BilledUsage, Usage
+from core import periods
+from core.periods import Period, Recurrence
+from metering.models import UsageEntry
+from subscriptions import renewals
+from subscriptions import selectors as subscription_selectors
+from subscriptions.models import Feature, MeteredPrice, Subscription
+
+Kind = UsageEntry.Kind
+COUNTED = (Kind.CONSUME, Kind.RECORD, Kind.CAPTURE)
+TAKEN_BACK = (Kind.REVERSAL, Kind.ADJUSTMENT)
+USAGE_AT = Case(
+    When(period_ends_at__lte=F("consumed_at"), then=F("period_starts_at")),
+    default=F("consumed_at"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Billing:
+    """One billing of usage: what was written from `marked_at` up to `at`.
+
+    The billing period began at `opened_at`, and ends at `at` or goes on.
+    """
+
+    opened_at: datetime
+    marked_at: datetime
+    at: datetime
+    is_ending: bool
+
+
+def list_usage(*, row: Subscription, billing: Billing) -> list[Usage]:
+    """Return what the ledger says of the metered prices of the subscription's version.
+
+    Each entry counts once, at the first billing after it was written: consumed, recorded and
+    captured units, less what was reversed or given back. It belongs to the billing period of its
+    own instant; one that was written for a usage period over by then, to the period in which that
+    began. Units drawn for another line count once.
+    """
+    if row.price is None:
+        return []
+    prices = subscription_selectors.list_metered_prices(
+        plan_version_id=row.plan_version_id, currency=row.price.currency
+    )
+    features = Feature.objects.filter(pk__in=[each.feature_id for each in prices])
+    names = dict(features.values_list("pk", "name"))
+    recurrence = renewals.billing_recurrence(
+        anchor_at=row.anchor_at, time_zone=row.time_zone, price=row.price
+    )
+    return [
+        found
+        for price in prices
+        for found in _Reader(
+            row=row,
+            price=price,
+            name=names[price.feature_id],
+            billing=billing,
+            recurrence=recurrence,
+        ).list_usage()
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """Read one feature's entries for one billing."""
+
+    row: Subscription
+    price: MeteredPrice
+    name: str
+    billing: Billing
+    recurrence: Recurrence
+
+    def list_usage(self) -> Iterator[Usage]:
+        """Yield what counts in the billing's own period, then what came late for earlier ones."""
+        billing = self.billing
+        late = Q(usage_at__lt=billing.opened_at, usage_at__gte=self.row.anchor_at)
+        entries = self._entries(since=billing.opened_at, until=billing.at)
+        former = Q(consumed_at__lt=billing.marked_at)
+        found = _counts(entries, former=former & ~late, now=~former & ~late, late=~former & late)
+        is_first = billing.marked_at == billing.opened_at
+        yield self._usage(
+            period=Period(starts_at=billing.marked_at, ends_at=billing.at),
+            before=None if is_first else found["former"],
+            now=found["now"],
+            entries=entries.filter(~former & ~late),
+        )
+        if found["late"] != usage.NOTHING:
+            yield from self._list_late(entries.filter(~former & late))
+
+    def _list_late(self, entries: "QuerySet[UsageEntry]") -> Iterator[Usage]:
+        began: dict[Period, list[datetime]] = defaultdict(list)
+        for usage_at in entries.values_list(USAGE_AT, flat=True).order_by(USAGE_AT).distinct():
+            began[periods.period_at(self.recurrence, at=usage_at)].append(usage_at)
+        for period, instants in began.items():
+            own = entries.filter(Q(usage_at__in=instants))
+            within = Q(usage_at__gte=period.starts_at, usage_at__lt=period.ends_at)
+            former = self._entries(since=period.starts_at, until=self.billing.marked_at)
+            yield self._usage(
+                period=period,
+                before=_counts(former, all=within)["all"],
+                now=_counts(own, all=Q())["all"],
+                entries=own,
+                is_late=True,
+            )
+
+    def _usage(
+        self,
+        *,
+        period: Period,
+        before: usage.Count | None,
+        now: usage.Count,
+        entries: "QuerySet[UsageEntry]",
+        is_late: bool = False,
+    ) -> Usage:
+        opened_at = period.starts_at if is_late else self.billing.opened_at
+        ends_at = period.ends_at or self.billing.at
+        billed = [] if before is None else self._list_billed(since=opened_at, until=ends_at)
+        last = entries.order_by("-id").values_list("id", flat=True).first() if now.units else None
+        return Usage(
+            metered_price=billed[-1].metered_price if billed and is_late else self.price,
+            name=self.name,
+            period=period,
+            before=before,
+            now=now,
+            is_late=is_late,
+            is_ending=self.billing.is_ending,
+            billed=billed,
+            last_entry_id=last,
+        )
+
+    def _entries(self, *, since: datetime, until: datetime) -> "QuerySet[UsageEntry]":
+        entries = UsageEntry.objects.filter(
+            customer=self.row.customer_id,
+            feature=self.price.feature_id,
+            kind__in=(*COUNTED, *TAKEN_BACK),
+            consumed_at__gte=since,
+            consumed_at__lt=until,
+        ).annotate(usage_at=USAGE_AT)
+        if Feature.objects.filter(pool=self.price.feature_id).exists():
+            return entries
+        return entries.filter(drawn_for__isnull=True)
+
+    def _list_billed(self, *, since: datetime, until: datetime) -> list[BilledUsage]:
+        """Return the lines that bill the feature's usage of a period, the oldest first."""
+        rows = (
+            InvoiceLine.objects.filter(
+                subscription=self.row,
+                item=usage.item_of(self.price),
+                kind=InvoiceLine.Kind.METERED,
+                starts_at__gte=since,
+                starts_at__lt=until,
+            )
+            .exclude(invoice__status=Invoice.Status.VOID)
+            .select_related("metered_price__feature")
+            .annotate(returned=RETURNED)
+            .order_by("id")
+        )
+        return [
+            BilledUsage(
+                line_id=line.pk,
+                amount_minor=line.amount_minor,
+                discount_minor=line.discount_minor,
+                credited_minor=-line.returned,
+                metered_price=line.metered_price or self.price,
+            )
+            for line in rows
+        ]
+
+
+def _counts(entries: "QuerySet[UsageEntry]", **wanted: Q) -> dict[str, usage.Count]:
+    """Return the units and operations of each part of the entries, in one statement."""
+    is_taken = Q(kind__in=TAKEN_BACK)
+    sums: dict[str, Aggregate | Coalesce] = {}
+    for name, part in wanted.items():
+        sums |= {
+            f"{name}_up": Coalesce(Sum("units", filter=part & ~is_taken), Value(0)),
+            f"{name}_down": Coalesce(Sum("units", filter=part & is_taken), Value(0)),
+            f"{name}_operations": Count("id", filter=part & ~is_taken),
+        }
+    found = entries.aggregate(**sums)
+    return {
+        name: usage.Count(
+            units=found[f"{name}_up"] - found[f"{name}_down"],
+            operations=found[f"{name}_operations"],
+        )
+        for name in wanted
+    }
