@@ -1,14 +1,16 @@
-"""Show in one place where lower apps speak upward: steps, sources of facts, and due work."""
+"""Show in one place where lower apps speak upward: steps, facts, due work, and what is audited."""
 
 from django.conf import settings
 
 from billing import locks as billing_locks
+from billing.services import auditing as billing_auditing
 from billing.services import following, issuing
 from core import events
 from core.api import limits
 from core.services import deliveries, jobs
 from metering.enforcement import throttles
-from metering.services import balances
+from metering.services import auditing, balances
+from resources.services import auditing as booking_auditing
 from resources.services import jobs as booking_jobs
 from subscriptions.services import lifecycle, overriding, sweeping, timeline
 
@@ -19,10 +21,13 @@ def connect() -> None:
     jobs.register(issuing.IssueJob())
     jobs.register(deliveries.DeliveryJob())
     limits.add_source(throttles.limits_of_plan)
+    auditing.register(billing_auditing.movements)
     if settings.ENGINE.resources_enabled:
         jobs.register(booking_jobs.SettleJob())
         jobs.register(booking_jobs.ClosureJob())
         jobs.register(booking_jobs.WaitlistJob())
+        auditing.register(booking_auditing.holds)
+        auditing.register(booking_auditing.overlaps)
     rederive = events.Subscriber(lock=balances.lock_rows_of_change, step=balances.rederive_step)
     for event_type in (lifecycle.CHANGED, overriding.CHANGED):
         events.subscribe(event_type=event_type, subscriber=rederive)
