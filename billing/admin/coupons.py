@@ -39,7 +39,7 @@ class ArchiveCoupon(Operation[Coupon]):
 
     def run(self, asked: Asked[Coupon]) -> Done:
         """Archive it."""
-        row = coupons.archive(key=asked.row.key, clock=asked.clock)
+        row = coupons.archive(key=asked.row.key, actor=asked.actor, clock=asked.clock)
         return Done(message=f"{row.key} is archived.")
 
 

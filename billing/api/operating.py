@@ -213,7 +213,11 @@ class CouponsView(APIView):
         """Make a coupon."""
         access.access_scope(request, scope=SCOPE)
         given = strict.read(shapes.CouponInput, request)
-        coupon = coupons.create(coupon=shapes.coupon_of(given), clock=clock.process_clock())
+        coupon = coupons.create(
+            coupon=shapes.coupon_of(given),
+            actor=access.actor(request),
+            clock=clock.process_clock(),
+        )
         return Response(bodies.coupon(coupon), status=201)
 
 
@@ -235,7 +239,8 @@ class ArchiveCouponView(APIView):
         """Archive a coupon."""
         access.access_scope(request, scope=SCOPE)
         strict.read(shapes.ArchiveInput, request)
-        return Response(bodies.coupon(coupons.archive(key=key, clock=clock.process_clock())))
+        coupon = coupons.archive(key=key, actor=access.actor(request), clock=clock.process_clock())
+        return Response(bodies.coupon(coupon))
 
 
 def _reported(request: Request, shape: type[shapes.ReasonSerializer]) -> tuple[Actor, strict.Data]:

@@ -12,7 +12,7 @@ from billing.services.customer_balance import Move
 from core import clock as clocks
 from core import db, money
 from core import locks as core_locks
-from core.services import idempotency
+from core.services import audit, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from subscriptions.services import moves
 from subscriptions.services.moves import Locked
@@ -52,7 +52,8 @@ def _close(*, invoice_id: UUID, to: str, actor: Actor, clock: clocks.Clock) -> I
         customer = core_locks.lock_customer(customer_id=customer_id)
         invoice = locks.lock_invoice(invoice_id=invoice_id)
         at = clocks.instant_of(customer, clock=clock)
-        if invoice.status == to:
+        before = invoice.status
+        if before == to:
             return invoice
         if invoice.status == Status.DRAFT or (
             to == Status.UNCOLLECTIBLE and invoice.status != Status.OPEN
@@ -62,6 +63,14 @@ def _close(*, invoice_id: UUID, to: str, actor: Actor, clock: clocks.Clock) -> I
             closing.void_step(invoice=invoice, actor=actor, at=at)
         else:
             closing.give_up_step(invoice=invoice, to=to, actor=actor, at=at)
+        audit.record_step(
+            actor=actor,
+            action=f"invoice.{to}",
+            row=invoice,
+            at=at,
+            before={"status": before},
+            after={"status": to},
+        )
         return invoice
 
 

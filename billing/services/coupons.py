@@ -11,19 +11,23 @@ from billing.models import Coupon, Invoice, Redemption
 from billing.services import drafting, revenue
 from core import clock as clocks
 from core import db, errors
+from core.actors import SYSTEM, Actor
+from core.services import audit
 from subscriptions.models import Subscription
 
 
 @db.operation
-def create(*, coupon: Coupon, clock: clocks.Clock) -> Coupon:
+def create(*, coupon: Coupon, actor: Actor = SYSTEM, clock: clocks.Clock) -> Coupon:
     """Store a new coupon.
 
     :raises Invalid: for a key that is taken, or columns that do not fit together.
     """
     try:
         with db.transaction():
-            coupon.created_at = clock.now()
+            coupon.created_at = at = clock.now()
             coupon.save(force_insert=True)
+            after = audit.snapshot(coupon)
+            audit.record_step(actor=actor, action="coupon.created", row=coupon, at=at, after=after)
     except IntegrityError as error:
         raise _refusal(error) from error
     return coupon
@@ -45,16 +49,26 @@ def _refusal(error: IntegrityError) -> Exception:
 
 
 @db.operation
-def archive(*, key: str, clock: clocks.Clock) -> Coupon:
+def archive(*, key: str, actor: Actor = SYSTEM, clock: clocks.Clock) -> Coupon:
     """Let nobody redeem the coupon any more; redemptions go on. Archived once is archived.
 
     :raises NotFound: where there is no such coupon.
     """
     with db.transaction():
-        Coupon.objects.filter(key=key, archived_at__isnull=True).update(archived_at=clock.now())
+        at = clock.now()
+        archived = Coupon.objects.filter(key=key, archived_at__isnull=True).update(archived_at=at)
         coupon = Coupon.objects.filter(key=key).first()
-    if coupon is None:
-        raise errors.NotFound("There is no such coupon.")
+        if coupon is None:
+            raise errors.NotFound("There is no such coupon.")
+        if archived:
+            audit.record_step(
+                actor=actor,
+                action="coupon.archived",
+                row=coupon,
+                at=at,
+                before={"archived_at": None},
+                after={"archived_at": clocks.rfc3339(at)},
+            )
     return coupon
 
 

@@ -1,7 +1,8 @@
 """Keep the audit log: every mutation with its actor, what was and what is, and why.
 
 Usage and the moves of subscriptions are not in it: they have append-only records of their own,
-the usage ledger and the timeline, with actor, reason and request id.
+the usage ledger and the timeline. Where staff end a hold or take usage back by hand it is here too,
+with actor, reason and request id.
 """
 
 from collections.abc import Iterator, Mapping

@@ -47,6 +47,7 @@ class ReleaseHold(Operation[Hold]):
                 customer_id=asked.row.customer_id,
                 hold_id=asked.row.operation_id,
                 keyed=asked.keyed,
+                actor=asked.actor,
             ),
             clock=asked.clock,
         )

@@ -119,7 +119,7 @@ class DefineMeter(Operation[None]):
     def run(self, asked: Asked[None]) -> Done:
         """Define it."""
         values = {name: value for name, value in asked.values.items() if name != "reason"}
-        made = meters.define(meters.Definition(**values), clock=asked.clock)
+        made = meters.define(meters.Definition(**values), actor=asked.actor, clock=asked.clock)
         url = reverse("admin:metering_meter_change", args=(made.pk,))
         return Done(message=f"The meter {made.key} counts from now on.", made=made, url=url)
 
@@ -149,7 +149,7 @@ class ArchiveMeter(Operation[Meter]):
 
     def run(self, asked: Asked[Meter]) -> Done:
         """Archive it."""
-        meters.archive(meter_id=asked.row.pk, clock=asked.clock)
+        meters.archive(meter_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message=f"The meter {asked.row.key} is archived.")
 
 

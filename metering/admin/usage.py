@@ -51,6 +51,7 @@ class ReverseEntry(Operation[UsageEntry]):
                 entry_id=asked.row.pk,
                 keyed=asked.keyed,
                 reason=asked.reason,
+                actor=asked.actor,
             ),
             clock=asked.clock,
         )

@@ -7,7 +7,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core import clock, errors
-from core.api import pagination, requests, responses, schema
+from core.api import access, pagination, requests, responses, schema
 from core.api import serializers as strict
 from metering import errors as own_errors
 from metering.api import hold_bodies
@@ -55,6 +55,7 @@ class AlertsView(APIView):
                 percent=given.get("percent"),
                 units=given.get("units"),
             ),
+            actor=access.actor(request),
             keyed=requests.keyed(request),
             render=hold_bodies.alert,
             clock=clock.process_clock(),
@@ -96,5 +97,10 @@ class AlertView(APIView):
     def delete(self, request: Request, customer: str, alert_id: UUID) -> Response:
         """Remove an alert threshold."""
         owner = managed(request, customer, permission="metering.delete_alertthreshold")
-        alerting.remove(customer_id=owner.pk, threshold_id=alert_id, clock=clock.process_clock())
+        alerting.remove(
+            customer_id=owner.pk,
+            threshold_id=alert_id,
+            actor=access.actor(request),
+            clock=clock.process_clock(),
+        )
         return Response(status=204)

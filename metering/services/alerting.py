@@ -6,7 +6,8 @@ from uuid import UUID
 
 from core import clock as clocks
 from core import db, errors
-from core.services import idempotency
+from core.actors import Actor
+from core.services import audit, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from metering.decision import Place
 from metering.models import AlertThreshold
@@ -29,6 +30,7 @@ def create(
     *,
     customer_id: UUID,
     order: Order,
+    actor: Actor,
     keyed: KeyedRequest,
     render: Render,
     clock: clocks.Clock,
@@ -51,13 +53,18 @@ def create(
             customer, at = opening.open_place_step(
                 customer_id=customer_id, feature=feature, clock=clock
             )
-            threshold, _ = AlertThreshold.objects.get_or_create(
+            threshold, is_new = AlertThreshold.objects.get_or_create(
                 customer=customer,
                 feature_id=feature.id,
                 percent=order.percent,
                 units=order.units,
                 defaults={"created_at": at},
             )
+            if is_new:
+                after = audit.snapshot(threshold)
+                audit.record_step(
+                    actor=actor, action="alert.created", row=threshold, at=at, after=after
+                )
             balances.rederive(customer=customer, at=at, place=Place(feature.id, ""))
             return idempotency.claim_step(
                 customer_id=customer_id, keyed=keyed, status=201, body=render(threshold), at=at
@@ -67,7 +74,7 @@ def create(
 
 
 @db.operation
-def remove(*, customer_id: UUID, threshold_id: UUID, clock: clocks.Clock) -> None:
+def remove(*, customer_id: UUID, threshold_id: UUID, actor: Actor, clock: clocks.Clock) -> None:
     """Take a threshold away; what it alerted stays published.
 
     :raises NotFound: for a threshold that is not this customer's.
@@ -80,5 +87,7 @@ def remove(*, customer_id: UUID, threshold_id: UUID, clock: clocks.Clock) -> Non
         customer, at = opening.open_place_step(
             customer_id=customer_id, feature=features[found.feature_id], clock=clock
         )
-        AlertThreshold.objects.filter(pk=threshold_id).delete()
+        if AlertThreshold.objects.filter(pk=threshold_id).delete()[0]:
+            before = audit.snapshot(found)
+            audit.record_step(actor=actor, action="alert.removed", row=found, at=at, before=before)
         balances.rederive(customer=customer, at=at, place=Place(found.feature_id, ""))

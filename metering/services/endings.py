@@ -8,7 +8,8 @@ from uuid import UUID
 from core import clock as clocks
 from core import db
 from core import errors as core_errors
-from core.services import idempotency
+from core.actors import Actor
+from core.services import audit, idempotency
 from core.services.idempotency import KeyedRequest
 from metering import decision, errors, locks
 from metering.decision import Draw, Place
@@ -26,7 +27,10 @@ State = Hold.State
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """What one caller asks of a hold, under one key; `units` None captures all of it."""
+    """What one caller asks of a hold, under one key; `units` None captures all of it.
+
+    `actor` is the member of staff who ends it by hand: he and his reason go to the audit log.
+    """
 
     customer_id: UUID
     hold_id: UUID
@@ -34,6 +38,7 @@ class Ending:
     units: int | None = None
     may_exceed: bool = False
     ttl_seconds: int = 0
+    actor: Actor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +100,17 @@ def _once(ending: Ending, *, end: End, clock: clocks.Clock) -> Ended:
 
     def act(books: Books) -> Ended:
         locked = lock_holds_step(books, operation_ids=[ending.hold_id])
+        before = locked[0].state
         entries = end(books, locked, ending)
+        if ending.actor is not None and locked[0].state != before:
+            audit.record_step(
+                actor=ending.actor,
+                action=f"hold.{locked[0].state}",
+                row=locked[0],
+                at=books.at,
+                before={"state": before},
+                after={"state": locked[0].state, "hold": str(ending.hold_id)},
+            )
         books.write_step()
         ledger.append_step(entries=entries)
         return Ended(entries=entries, holds=locked, replayed=False)

@@ -1,14 +1,14 @@
 """Give a customer units beside his allowance, and take back what is left of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from core import clock as clocks
 from core import db, errors, events
 from core.models import Customer
-from core.services import customers, idempotency
+from core.services import audit, customers, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from metering.decision import Place
 from metering.models import Grant
@@ -74,7 +74,11 @@ def create(
             grant = _make(customer, feature, order, actor, at=at)
             balances.rederive(customer=customer, at=at, place=Place(feature.id, ""))
             _publish(grant, event_type=CREATED, at=at)
-            body = render(Grant.objects.get(pk=grant.pk))
+            grant = Grant.objects.get(pk=grant.pk)
+            why = replace(actor, reason=actor.reason or order.reason)
+            after = audit.snapshot(grant)
+            audit.record_step(actor=why, action=CREATED, row=grant, at=at, after=after)
+            body = render(grant)
             return idempotency.claim_step(
                 customer_id=customer_id, keyed=keyed, status=201, body=body, at=at
             )
@@ -111,6 +115,14 @@ def void(
             if ended.update(voided_at=at, actor=actor.name):
                 balances.rederive(customer=customer, at=at, place=Place(feature.id, ""))
                 _publish(found, event_type=VOIDED, at=at)
+                audit.record_step(
+                    actor=actor,
+                    action=VOIDED,
+                    row=found,
+                    at=at,
+                    before={"voided_at": None, "remaining_units": found.remaining_units},
+                    after={"voided_at": clocks.rfc3339(at)},
+                )
             body = render(Grant.objects.get(pk=grant_id))
             return idempotency.claim_step(
                 customer_id=customer_id, keyed=keyed, status=200, body=body, at=at

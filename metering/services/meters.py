@@ -9,6 +9,8 @@ from django.db import IntegrityError
 
 from core import clock as clocks
 from core import db, errors
+from core.actors import SYSTEM, Actor
+from core.services import audit
 from metering import paths
 from metering.models import Meter
 from subscriptions.models import Feature
@@ -46,14 +48,18 @@ class Definition:
 
 
 @db.operation
-def define(definition: Definition, *, clock: clocks.Clock) -> Meter:
+def define(definition: Definition, *, actor: Actor = SYSTEM, clock: clocks.Clock) -> Meter:
     """Make a meter; it counts the events that arrive from now on.
 
     :raises Invalid: with pointer, code and detail of everything that is wrong with it.
     """
     try:
         with db.transaction():
-            return define_step(definition, at=clock.now())
+            at = clock.now()
+            made = define_step(definition, at=at)
+            after = audit.snapshot(made)
+            audit.record_step(actor=actor, action="meter.defined", row=made, at=at, after=after)
+            return made
     except IntegrityError as error:
         detail = f"A meter has the key {definition.key}; another meaning needs another key."
         raise errors.Invalid.at("/key", code="unique", detail=detail) from error
@@ -85,10 +91,19 @@ def define_step(definition: Definition, *, at: datetime) -> Meter:
 
 
 @db.operation
-def archive(*, meter_id: int, clock: clocks.Clock) -> None:
+def archive(*, meter_id: int, actor: Actor = SYSTEM, clock: clocks.Clock) -> None:
     """Let a meter count no event that arrives from now on; what it read stays. Safe to repeat."""
     with db.transaction():
-        Meter.objects.filter(pk=meter_id, archived_at__isnull=True).update(archived_at=clock.now())
+        at = clock.now()
+        if Meter.objects.filter(pk=meter_id, archived_at__isnull=True).update(archived_at=at):
+            audit.record_step(
+                actor=actor,
+                action="meter.archived",
+                row=Meter(pk=meter_id),
+                at=at,
+                before={"archived_at": None},
+                after={"archived_at": clocks.rfc3339(at)},
+            )
 
 
 def _faults(definition: Definition) -> Iterator[dict[str, str]]:

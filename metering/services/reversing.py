@@ -7,7 +7,8 @@ from uuid import UUID
 from core import clock as clocks
 from core import db
 from core import errors as core_errors
-from core.services import idempotency
+from core.actors import Actor
+from core.services import audit, idempotency
 from core.services.idempotency import KeyedRequest
 from metering import errors
 from metering.decision import Draw, Item, Place
@@ -24,12 +25,16 @@ REVERSIBLE = (Kind.CONSUME, Kind.RECORD, Kind.CAPTURE)
 
 @dataclass(frozen=True, kw_only=True)
 class Reversal:
-    """Which line of the ledger is to be taken back, under one key."""
+    """Which line of the ledger is to be taken back, under one key.
+
+    `actor` is the member of staff who does it by hand: he and his reason go to the audit log.
+    """
 
     customer_id: UUID
     entry_id: UUID
     keyed: KeyedRequest
     reason: str = ""
+    actor: Actor | None = None
 
 
 @db.operation
@@ -55,6 +60,14 @@ def reverse(reversal: Reversal, *, clock: clocks.Clock) -> Consumed:
         entries = _reversed(books, lines, reversal)
         books.write_step()
         ledger.append_step(entries=entries)
+        if reversal.actor is not None:
+            audit.record_step(
+                actor=reversal.actor,
+                action="usage.reversed",
+                row=entries[0],
+                at=books.at,
+                after={"reverses": str(reversal.entry_id), "units": entries[0].units},
+            )
         return Consumed(entries=entries, replayed=False)
 
     try:

@@ -328,7 +328,7 @@ class LiftClosure(Operation[Closure]):
 
     def run(self, asked: Asked[Closure]) -> Done:
         """Open it."""
-        closures.lift(closure_id=asked.row.pk, clock=asked.clock)
+        closures.lift(closure_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="It is open again.")
 
 

@@ -1,13 +1,14 @@
 """Close a resource or a venue for a time, and give the bookings within it back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from core import clock as clocks
 from core import db
 from core import errors as core_errors
-from core.actors import Actor
+from core.actors import SYSTEM, Actor
+from core.services import audit
 from resources import errors, locks, selectors
 from resources.models import Booking, Closure, Resource, Venue
 from resources.opening import Span
@@ -64,7 +65,7 @@ def _close(planned: Planned, *, actor: Actor, clock: clocks.Clock) -> Closure:
             raise core_errors.Invalid.at("/ends_at", code="past", detail=detail)
         if not planned.cancels_bookings:
             _refuse_affected(resources, planned.span, clock=clock)
-        return Closure.objects.create(
+        closure = Closure.objects.create(
             venue=venue,
             resource=resources[0] if planned.resource_key else None,
             starts_at=planned.span.starts_at,
@@ -73,6 +74,10 @@ def _close(planned: Planned, *, actor: Actor, clock: clocks.Clock) -> Closure:
             actor=actor.name,
             created_at=at,
         )
+        why = replace(actor, reason=actor.reason or planned.reason)
+        after = audit.snapshot(closure)
+        audit.record_step(actor=why, action="closure.made", row=closure, at=at, after=after)
+        return closure
 
 
 def find_closed(*, venue: Venue, resource_key: str | None) -> list[Resource]:
@@ -133,7 +138,7 @@ def cancel_closed_over(*, booking_id: UUID, clock: clocks.Clock) -> bool:
 
 
 @db.operation
-def lift(*, closure_id: UUID, clock: clocks.Clock) -> Closure:
+def lift(*, closure_id: UUID, actor: Actor = SYSTEM, clock: clocks.Clock) -> Closure:
     """Open again what a closure closed; what it cancelled stays cancelled. Twice is once.
 
     :raises NotFound: where there is no such closure.
@@ -145,6 +150,14 @@ def lift(*, closure_id: UUID, clock: clocks.Clock) -> Closure:
         rows = Resource.objects.filter(venue=closure.venue_id)
         locks.lock_resources(resource_ids=list(rows.values_list("pk", flat=True)))
         if closure.lifted_at is None:
-            closure.lifted_at = clock.now()
+            closure.lifted_at = at = clock.now()
             closure.save(update_fields=["lifted_at"])
+            audit.record_step(
+                actor=actor,
+                action="closure.lifted",
+                row=closure,
+                at=at,
+                before={"lifted_at": None},
+                after={"lifted_at": clocks.rfc3339(at)},
+            )
         return closure

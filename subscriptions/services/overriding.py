@@ -1,7 +1,7 @@
 """Give one customer something of a feature beside his plan, for a span, and end it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from core import clock as clocks
 from core import db, errors, events
 from core import locks as core_locks
 from core.models import Customer
-from core.services import customers, idempotency
+from core.services import audit, customers, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from subscriptions import locks, selectors
 from subscriptions.facts import FeatureFacts
@@ -17,6 +17,7 @@ from subscriptions.models import Feature, Override
 from subscriptions.services.lifecycle import Actor
 
 CHANGED = "entitlements.changed"
+CREATED, ENDED = "override.created", "override.ended"
 Render = Callable[[Override], Mapping[str, object]]
 
 
@@ -71,6 +72,9 @@ def create(
                 created_at=at,
             )
             _publish_step(override, at=at)
+            why = replace(actor, reason=actor.reason or order.reason)
+            after = audit.snapshot(override)
+            audit.record_step(actor=why, action=CREATED, row=override, at=at, after=after)
             return idempotency.claim_step(
                 customer_id=customer_id, keyed=keyed, status=201, body=render(override), at=at
             )
@@ -102,10 +106,19 @@ def end(
             if override is None:
                 raise errors.NotFound("There is no such override.")
             if override.ends_at is None or override.ends_at > at:
+                before = audit.snapshot(override)
                 override.ends_at = max(at, override.starts_at)
                 override.actor = actor.name
                 override.save(update_fields=["ends_at", "actor"])
                 _publish_step(override, at=at)
+                audit.record_step(
+                    actor=actor,
+                    action=ENDED,
+                    row=override,
+                    at=at,
+                    before=before,
+                    after=audit.snapshot(override),
+                )
             return idempotency.claim_step(
                 customer_id=customer_id, keyed=keyed, status=200, body=render(override), at=at
             )

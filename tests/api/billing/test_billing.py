@@ -27,14 +27,14 @@ QUERIES = {
     "get": 3,
     "pdf": 3,
     "mark-paid": 36,
-    "give-up": 9,
-    "void": 10,
+    "give-up": 10,
+    "void": 11,
     "credit-note": 19,
     "balance": 2,
     "balance-entries": 2,
-    "create-coupon": 4,
+    "create-coupon": 5,
     "list-coupons": 2,
-    "archive-coupon": 5,
+    "archive-coupon": 6,
 }
 
 

@@ -139,5 +139,5 @@ class TestClosure:
             club.make_resource(f"court-{number}", venue=court.venue)
         # key, venue, resources; lock, affected, insert in a transaction (two of the test's own);
         # resources and affected again
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(11):
             assert close(backend).status_code == 201
