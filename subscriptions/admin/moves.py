@@ -190,6 +190,55 @@ class Resume(Operation[Subscription]):
         return Done(message="The subscription is active.")
 
 
+class ExtendTrialForm(ReasonForm):
+    """Ask until when."""
+
+    ends_at = forms.SplitDateTimeField(label="Ends at (UTC)", widget=UnfoldAdminSplitDateTimeWidget)
+    field_order = ("ends_at", "reason")
+
+    def adapt(self, row: object) -> None:
+        """Begin with the end that it has."""
+        if isinstance(row, Subscription):
+            self.fields["ends_at"].initial = row.trial_ends_at
+
+
+class ExtendTrial(Operation[Subscription]):
+    """Let a trial last longer."""
+
+    name = "extend_trial"
+    title = "Extend trial"
+    permission = "subscriptions.change_subscription"
+    icon = "more_time"
+    form = ExtendTrialForm
+    previews = True
+
+    def is_offered(self, row: Subscription) -> bool:
+        """Offer it while the trial lasts."""
+        return row.status == Status.TRIALING
+
+    def consequence(self, asked: Asked[Subscription]) -> Consequence:
+        """Tell until when, and what moves along."""
+        former, ends_at = asked.row.trial_ends_at, asked.values["ends_at"]
+        scheduled = (asked.row.cancel_at, asked.row.change_at)
+        moved = ("What is scheduled for the trial's end moves along.",)
+        return Consequence(
+            sentences=(
+                f"The trial ends {instant(ends_at)} instead of {instant(former)}.",
+                *(moved if former in scheduled else ()),
+            )
+        )
+
+    def run(self, asked: Asked[Subscription]) -> Done:
+        """Extend it."""
+        row = actions.extend_trial(
+            subscription_id=asked.row.pk,
+            ends_at=asked.values["ends_at"],
+            actor=asked.actor,
+            clock=asked.clock,
+        )
+        return Done(message=f"The trial ends {instant(row.trial_ends_at)}.")
+
+
 class ChangeForm(ReasonForm):
     """Ask for the plan, and how it is to be changed to."""
 
@@ -278,4 +327,12 @@ def _sentences(plan: ChangePlan) -> tuple[str, ...]:
     )
 
 
-OPERATIONS = (CancelNow, CancelAtPeriodEnd, UndoCancel, Pause, Resume, ChangePlanOperation)
+OPERATIONS = (
+    CancelNow,
+    CancelAtPeriodEnd,
+    UndoCancel,
+    Pause,
+    Resume,
+    ExtendTrial,
+    ChangePlanOperation,
+)

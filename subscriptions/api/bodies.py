@@ -125,6 +125,7 @@ def subscription(row: Subscription) -> Body:
         "quantity": row.quantity,
         "status": row.status,
         "created_at": clock.rfc3339(row.created_at),
+        "trial_ends_at": clock.rfc3339(row.trial_ends_at) if row.trial_ends_at else None,
         "ended_at": clock.rfc3339(row.ended_at) if row.ended_at else None,
     }
 

@@ -35,6 +35,13 @@ class MarkPaidSerializer(StrictSerializer):
     reason = StrictCharField(max_length=REASON_LENGTH_MAX)
 
 
+class ExtendTrialSerializer(StrictSerializer):
+    """Until when a trial is to last, and why."""
+
+    ends_at = InstantField()
+    reason = StrictCharField(max_length=REASON_LENGTH_MAX)
+
+
 class AdvanceSerializer(StrictSerializer):
     """Until when time is to pass."""
 
@@ -135,6 +142,7 @@ class SubscriptionSerializer(serializers.Serializer[Any]):
     quantity = serializers.IntegerField()
     status = serializers.ChoiceField(choices=Subscription.Status.choices)
     created_at = serializers.DateTimeField()
+    trial_ends_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
 
 

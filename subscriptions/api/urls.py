@@ -19,4 +19,9 @@ urlpatterns = [
         views.MarkPaidView.as_view(),
         name="mark-paid",
     ),
+    path(
+        "subscriptions/<uuid:subscription_id>/extend-trial/",
+        views.ExtendTrialView.as_view(),
+        name="extend-trial",
+    ),
 ]

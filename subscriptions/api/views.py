@@ -11,12 +11,13 @@ from rest_framework.views import APIView
 from core import cache, clock, errors
 from core.api import access, pagination, requests, responses, schema
 from core.api import serializers as strict
-from core.models import Customer
+from core.models import Customer, ServiceKey
 from subscriptions import errors as own_errors
 from subscriptions import selectors
 from subscriptions.api import bodies
 from subscriptions.api import serializers as shapes
-from subscriptions.services import lifecycle
+from subscriptions.services import actions, lifecycle
+from subscriptions.services.timeline import Actor
 
 PLAN_EXAMPLE = {
     "key": "pro",
@@ -64,6 +65,7 @@ SUBSCRIPTION_EXAMPLE = {
     "quantity": 1,
     "status": "active",
     "created_at": "2026-11-01T00:00:00Z",
+    "trial_ends_at": None,
     "ended_at": None,
 }
 TIMELINE_EXAMPLE = {
@@ -155,7 +157,8 @@ def _plans(*, revision: int, customer: Customer | None) -> dict[str, bodies.Body
     )
     if customer is None:
         return plans
-    holdings = selectors.get_holdings(customer=customer, at=clock.process_clock().now())
+    own_clock = clock.customer_clock(customer, clock=clock.process_clock())
+    holdings = selectors.get_holdings(customer=customer, at=own_clock.now())
     return {key: bodies.with_eligibility(body, holdings) for key, body in plans.items()}
 
 
@@ -261,12 +264,54 @@ class MarkPaidView(APIView):
         """Mark a subscription as paid."""
         service_key = access.access_scope(request, scope="subscriptions:write")
         given = strict.read(shapes.MarkPaidSerializer, request)
-        actor = lifecycle.Actor(
-            name=f"service key {service_key.prefix}",
-            reason=given["reason"],
-            request_id=requests.request_id(request),
-        )
         row = lifecycle.mark_paid(
-            subscription_id=subscription_id, actor=actor, clock=clock.process_clock()
+            subscription_id=subscription_id,
+            actor=_service_actor(request, service_key, reason=given["reason"]),
+            clock=clock.process_clock(),
         )
         return Response(bodies.subscription(row))
+
+
+class ExtendTrialView(APIView):
+    """Let a trial last longer."""
+
+    @schema.operation(
+        operation_id="extendTrial",
+        tag="subscriptions",
+        summary="Extend a trial",
+        description="Let a trial last until a later instant. A cancellation or a change that is "
+        "scheduled for the trial's end moves along. Asking again for the same end changes nothing. "
+        "For service keys; operators have the admin.",
+        request=shapes.ExtendTrialSerializer,
+        request_example={"ends_at": "2026-12-24T00:00:00Z", "reason": "Asked for more time"},
+        answers={200: shapes.SubscriptionSerializer},
+        example=SUBSCRIPTION_EXAMPLE
+        | {"status": "trialing", "trial_ends_at": "2026-12-24T00:00:00Z"},
+        refusals=(
+            own_errors.InvalidTransition,
+            own_errors.SubscriptionEnded,
+            errors.NaiveDatetime,
+            errors.PermissionDenied,
+            errors.InsufficientScope,
+            errors.NotFound,
+        ),
+    )
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        """Extend a trial."""
+        service_key = access.access_scope(request, scope="subscriptions:write")
+        given = strict.read(shapes.ExtendTrialSerializer, request)
+        row = actions.extend_trial(
+            subscription_id=subscription_id,
+            ends_at=given["ends_at"],
+            actor=_service_actor(request, service_key, reason=given["reason"]),
+            clock=clock.process_clock(),
+        )
+        return Response(bodies.subscription(row))
+
+
+def _service_actor(request: Request, service_key: ServiceKey, *, reason: str) -> Actor:
+    return Actor(
+        name=f"service key {service_key.prefix}",
+        reason=reason,
+        request_id=requests.request_id(request),
+    )

@@ -30,6 +30,10 @@ from subscriptions.selectors.prices import (
     give_prices,
     list_metered_prices,
 )
+from subscriptions.selectors.trials import (
+    identity_hashes,
+    list_tried_groups,
+)
 
 __all__ = [
     "Eligibility",
@@ -49,11 +53,13 @@ __all__ = [
     "get_offered_version",
     "give_prices",
     "has_plan",
+    "identity_hashes",
     "list_features",
     "list_metered_prices",
     "list_offered_versions",
     "list_subscriptions",
     "list_timeline",
+    "list_tried_groups",
     "list_upgrades",
 ]
 

@@ -23,6 +23,7 @@ from subscriptions.models import (
     Subscription,
     TimelineEntry,
 )
+from subscriptions.selectors import trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,7 @@ class Holdings:
 
 
 def get_holdings(*, customer: Customer, at: datetime) -> Holdings:
-    """Return what the customer holds at the instant, in one statement."""
+    """Return what the customer holds at the instant, and where he took a trial before."""
     rows = list(
         Subscription.objects.filter(customer=customer).select_related(
             "plan_group", "plan_version__plan"
@@ -178,5 +179,5 @@ def get_holdings(*, customer: Customer, at: datetime) -> Holdings:
             for row in rows
             if status.standing(row, at=at).status in Subscription.SLOT_STATUSES
         },
-        tried=frozenset(row.plan_group.key for row in rows if row.trial_ends_at is not None),
+        tried=frozenset(trials.list_tried_groups(customer=customer)),
     )

@@ -8,14 +8,16 @@ from uuid import UUID
 
 from core import clock as clocks
 from core import errors
+from subscriptions import errors as own_errors
 from subscriptions import renewals
 from subscriptions.models import Subscription
-from subscriptions.services import moves
+from subscriptions.services import moves, settling, timeline
 from subscriptions.services.moves import Action, Locked
 from subscriptions.services.timeline import Actor
 from subscriptions.states import NOTHING, Given
 
-PAUSE_MAX = timedelta(days=366)
+PAUSE_MAX = TRIAL_MAX = timedelta(days=366)
+TRIAL_EXTENDED = "trial_extended"
 
 
 def cancelling_now(*, actor: Actor, event: str = "cancel_now") -> Action:
@@ -63,6 +65,43 @@ def pausing(*, actor: Actor, resume_at: datetime | None = None) -> Action:
 def resuming(*, actor: Actor, is_payment_secured: bool = False) -> Action:
     """Give access again, in the period that runs; it is renewed now where it began meanwhile."""
     return _moving("resume", actor=actor, given=Given(is_payment_secured=is_payment_secured))
+
+
+def extending_trial(*, ends_at: datetime, actor: Actor) -> Action:
+    """Let the trial last longer; what is scheduled for its end moves along.
+
+    Asking for the end that it has changes nothing.
+
+    :raises SubscriptionEnded, InvalidTransition: unless it is on trial.
+    :raises Invalid: for an end before the present one, or more than 366 days away.
+    """
+
+    def act(locked: Locked, row: Subscription) -> None:
+        former = _end_of_trial(row)
+        if ends_at == former:
+            return
+        if not former < ends_at <= locked.at + TRIAL_MAX:
+            detail = f"The trial ends {former}; a later end within {TRIAL_MAX.days} days is one."
+            raise errors.Invalid.at("/ends_at", code="out_of_range", detail=detail)
+        row.trial_ends_at = ends_at
+        row.cancel_at = ends_at if row.cancel_at == former else row.cancel_at
+        row.change_at = ends_at if row.change_at == former else row.change_at
+        settling.save_step(row)
+        timeline.record_step(
+            row, before=row.status, event=TRIAL_EXTENDED, actor=actor, at=locked.at
+        )
+        timeline.changed_step(row, at=locked.at)
+
+    return act
+
+
+def _end_of_trial(row: Subscription) -> datetime:
+    detail = f"A subscription that is {row.status} is on no trial."
+    if row.status in Subscription.FINAL_STATUSES:
+        raise own_errors.SubscriptionEnded(detail)
+    if row.status != Subscription.Status.TRIALING or row.trial_ends_at is None:
+        raise own_errors.InvalidTransition(detail)
+    return row.trial_ends_at
 
 
 def releasing_schedule(*, actor: Actor) -> Action:
@@ -138,6 +177,19 @@ def resume(
     :raises SubscriptionEnded, InvalidTransition: where its state does not allow it.
     """
     action = resuming(actor=actor, is_payment_secured=is_payment_secured)
+    return moves.run(subscription_id=subscription_id, action=action, clock=clock)
+
+
+def extend_trial(
+    *, subscription_id: UUID, ends_at: datetime, actor: Actor, clock: clocks.Clock
+) -> Subscription:
+    """Let a trial last until a later instant.
+
+    :raises NotFound: where there is no such subscription.
+    :raises SubscriptionEnded, InvalidTransition: unless it is on trial.
+    :raises Invalid: for an end that is not ahead of the present one, or too far.
+    """
+    action = extending_trial(ends_at=ends_at, actor=actor)
     return moves.run(subscription_id=subscription_id, action=action, clock=clock)
 
 

@@ -64,7 +64,9 @@ def _pass(row: Subscription, due: Upcoming) -> None:
 
 
 def save_step(row: Subscription) -> None:
-    """Store the row with the instant at which the clock changes it next."""
+    """Store the row with the instant at which the clock changes it next; add-ons end with it."""
     upcoming = renewals.next_due(row)
     row.due_at = upcoming.at if upcoming else None
     row.save()
+    if row.ended_at is not None:
+        row.add_ons.filter(ends_at__isnull=True).update(ends_at=row.ended_at)

@@ -46,9 +46,9 @@ CALLS = {
     "entries": Call("get", "/api/usage/entries/", IDENTITY + 1),
     "subscriptions": Call("get", "/api/subscriptions/", IDENTITY + 1),
     "timeline": Call("get", "/api/subscriptions/me/timeline/", IDENTITY + 1),
-    # the catalog's revision, and what the customer holds
-    "plans": Call("get", "/api/plans/", IDENTITY + 2),
-    "plan": Call("get", "/api/plans/pro/", IDENTITY + 2),
+    # the catalog's revision, what the customer holds, who he is, and which trials he took
+    "plans": Call("get", "/api/plans/", IDENTITY + 4),
+    "plan": Call("get", "/api/plans/pro/", IDENTITY + 4),
     "features": Call("get", "/api/features/", IDENTITY + 1),
     "own user": Call("get", "/api/users/me/", IDENTITY),
 }

@@ -88,6 +88,7 @@ ROWS = {
     "endOverride": managed("customers:write", "subscriptions.change_override"),
     "explainEntitlement": of_customer("entitlements:read"),
     "extendHold": of_customer("usage:write"),
+    "extendTrial": Row(scope="subscriptions:write", names_customer=False),
     "getAvailability": of_customer("bookings:read"),
     "getBalance": of_customer("billing:read"),
     "getBooking": of_customer("bookings:read"),

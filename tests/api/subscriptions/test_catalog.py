@@ -8,6 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from rest_framework.test import APIClient
 
 from core import cache
+from core.models import Member
 from subscriptions.models import Plan
 from subscriptions.services import catalog
 from tests import factories
@@ -148,6 +149,19 @@ class TestPlans:
         factories.subscribe(factories.customer_of(user), "pro", at=at - timedelta(days=30))
         pro = factories.client_for(user).get(f"{PLANS}pro/").json()
         assert pro["eligibility"] == {"action": "subscribe", "effective": "now", "trial": False}
+
+    def test_offer_no_trial_to_who_took_it_under_another_name(self, anonymous, at):
+        user = factories.make_user(at=at)
+        factories.subscribe(factories.customer_of(user), "pro", at=at)
+        other, backend = factories.make_customer(at=at), factories.service_client()
+
+        def trial():
+            asked = {"customer": other.external_key}
+            return backend.get(f"{PLANS}pro/", asked).json()["eligibility"]["trial"]
+
+        assert trial() is True
+        Member.objects.create(customer=other, user=user, role="owner")
+        assert trial() is False
 
     def test_show_no_eligibility_to_staff_without_a_customer(self, anonymous, at):
         user = factories.User.objects.create_superuser(username="root", password="x")

@@ -18,7 +18,7 @@ from subscriptions.models import (
     SubscriptionAddOn,
     TimelineEntry,
 )
-from subscriptions.services import actions, add_ons
+from subscriptions.services import actions, add_ons, sweeping
 from subscriptions.services.add_ons import AddOnOrder
 from tests import factories
 
@@ -176,3 +176,22 @@ class TestRefusal:
         with pytest.raises(own_errors.SubscriptionEnded):
             put(pro, "more", 1, at)
         assert everything() == before
+
+
+class TestEnd:
+    def test_comes_with_the_subscription_now(self, pro, at):
+        make_add_on("support")
+        put(pro, "support", 2, at)
+        actions.cancel_now(
+            subscription_id=pro.pk, actor=factories.ACTOR, clock=factories.standing(at + DAY)
+        )
+        assert SubscriptionAddOn.objects.get().ends_at == at + DAY
+
+    def test_comes_with_the_subscription_by_the_clock(self, pro, at):
+        make_add_on("support")
+        put(pro, "support", 2, at)
+        clock = factories.standing(at)
+        actions.cancel_at_period_end(subscription_id=pro.pk, actor=factories.ACTOR, clock=clock)
+        sweeping.settle_free(customer_id=pro.customer_id, clock=factories.standing(at + 60 * DAY))
+        pro.refresh_from_db()
+        assert SubscriptionAddOn.objects.get().ends_at == pro.ended_at == pro.cancel_at

@@ -1,6 +1,6 @@
 """The catalog and subscriptions in the admin: edited as a draft, moved by the services."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -17,7 +17,7 @@ from subscriptions.models import (
     Subscription,
     TimelineEntry,
 )
-from subscriptions.services import catalog
+from subscriptions.services import actions, catalog
 from tests import factories, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("standing_clock")]
@@ -346,6 +346,23 @@ class TestSubscription:
         assert support.post(address, staff.confirmed(**asked)).status_code == 302
         world.active.refresh_from_db()
         assert (str(world.active.plan_version), world.active.quantity) == ("max v1", 2)
+
+    def test_has_its_trial_extended_as_its_preview_told(self, at):
+        factories.make_plan("pro", at=at, price_minor=2900, version={"trial_days": 14})
+        row = factories.subscribe(factories.make_customer(at=at), "pro", at=at)
+        actions.cancel_at_period_end(
+            subscription_id=row.pk, actor=factories.ACTOR, clock=factories.standing(at)
+        )
+        support, address = staff.client("support"), staff.page(row, "extend_trial")
+        later = row.trial_ends_at + timedelta(days=7)
+        asked = {"ends_at_0": f"{later:%Y-%m-%d}", "ends_at_1": f"{later:%H:%M:%S}"}
+        told = support.post(address, {"reason": "x", **asked}).content.decode()
+        assert f"{later:%Y-%m-%d}" in told
+        assert "moves along" in told
+        assert support.post(address, staff.confirmed(**asked)).status_code == 302
+        row.refresh_from_db()
+        assert (row.trial_ends_at, row.cancel_at) == (later, later)
+        assert TimelineEntry.objects.order_by("id").last().reason == "a ticket asks for it"
 
     def test_is_not_changed_to_what_it_is(self, world):
         before = staff.rows()
