@@ -59,6 +59,7 @@ ROLES = {
         "billing.void_invoice",
         "billing.write_off_invoice",
         "billing.credit_invoice",
+        "billing.adjust_balanceentry",
         "billing.archive_coupon",
         "billing.change_issuer",
     ),

@@ -1,8 +1,11 @@
 """Show what moved, append-only: payments, credit notes, balances, MRR; and name the issuer."""
 
+from typing import ClassVar
+
 from django.contrib import admin
 from django.http import HttpRequest
 
+from billing.admin.moves import AdjustBalance
 from billing.models import BalanceEntry, CreditNote, Issuer, MrrMovement, Payment
 from core import money
 from core.admin import base
@@ -59,6 +62,7 @@ class CreditNoteAdmin(MoneyAdmin[CreditNote]):
 class BalanceEntryAdmin(MoneyAdmin[BalanceEntry]):
     """Every movement of what customers have in balance."""
 
+    operations: ClassVar = (AdjustBalance,)
     empty_text = "What a downgrade or a credit note gives back will stand here."
     list_display = ("occurred_at", "customer", "kind", "amount", "after", "invoice", "reason")
     list_filter = ("kind", "currency")

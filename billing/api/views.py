@@ -20,7 +20,6 @@ from core.api import serializers as strict
 from core.api.schema import Answer
 from core.models import Customer
 
-PDF = "application/pdf"
 INVOICE_EXAMPLE = {
     "id": "01936d3c-7c00-7000-8000-0000000000c1",
     "number": "INV-000007",
@@ -119,7 +118,7 @@ class InvoicePdfView(APIView):
         tag="billing",
         summary="One invoice as a PDF",
         description="Return the invoice as a PDF; it prints what was frozen when it was issued.",
-        answers={(200, PDF): cast("Answer", OpenApiTypes.BINARY)},
+        answers={(200, invoice_pdf.TYPE): cast("Answer", OpenApiTypes.BINARY)},
         parameters=(schema.CUSTOMER_PARAMETER,),
         refusals=OWN,
     )
@@ -130,7 +129,7 @@ class InvoicePdfView(APIView):
         name = f'inline; filename="{invoice.label}.pdf"'
         return HttpResponse(
             invoice_pdf.render(invoice=invoice, lines=lines),
-            content_type=PDF,
+            content_type=invoice_pdf.TYPE,
             headers={"Content-Disposition": name},
         )
 

@@ -13,6 +13,7 @@ from fpdf.enums import XPos, YPos
 from billing.models import Invoice, InvoiceLine
 from core import money
 
+TYPE = "application/pdf"
 FONTS = Path(__file__).resolve().parent.parent / "fonts"
 FONT = "DejaVu"
 INK, MUTED, RULE, ACCENT = (24, 24, 27), (102, 102, 112), (220, 220, 226), (67, 56, 202)

@@ -68,6 +68,7 @@ class BalanceEntry(models.Model):
     reason = models.CharField(max_length=255, blank=True, default="")
 
     class Meta:
+        permissions = [("adjust_balanceentry", "Can adjust what a customer has in balance")]
         constraints = [
             models.UniqueConstraint(
                 fields=["customer", "currency", "sequence"], name="balance_entry_unique"

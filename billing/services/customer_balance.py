@@ -63,10 +63,10 @@ def adjust(
         raise errors.Invalid.at("/currency", code="invalid", detail="Give a code of ISO 4217.")
     with db.transaction():
         try:
-            core_locks.lock_customer(customer_id=customer_id)
+            customer = core_locks.lock_customer(customer_id=customer_id)
         except Customer.DoesNotExist as error:
             raise errors.NotFound("There is no such customer.") from error
-        at = clock.now()
+        at = clocks.instant_of(customer, clock=clock)
         there_minor = selectors.get_balance_minor(customer_id=customer_id, currency=currency)
         if there_minor + amount_minor < 0:
             shown = money.display(there_minor, currency=currency)

@@ -1,8 +1,9 @@
 """Billing in the admin: staff see the money as people read it, and act by the services."""
 
 import pytest
+from django.urls import reverse
 
-from billing.models import Coupon, CreditNote, Invoice, Issuer, Payment
+from billing.models import BalanceEntry, Coupon, CreditNote, Invoice, Issuer, Payment
 from subscriptions.models import Subscription
 from tests import factories, staff
 
@@ -76,6 +77,50 @@ class TestInvoice:
         assert "write-credit-note" in paid
         for operation in ("mark-invoice-paid", "void-invoice", "give-up-invoice"):
             assert operation not in paid
+
+
+class TestPdf:
+    def test_is_opened_from_the_page_of_what_is_issued(self, browser, world):
+        shown = browser.get(staff.page(world.paid_invoice)).content.decode()
+        address = reverse("admin:billing_invoice_pdf", args=(world.paid_invoice.pk,))
+        assert address in shown
+        answer = browser.get(address)
+        assert (answer.status_code, answer["Content-Type"]) == (200, "application/pdf")
+        assert answer.content.startswith(b"%PDF")
+
+    def test_is_shown_to_nobody_without_the_permission_and_not_of_drafts(self, world, browser, at):
+        issued = reverse("admin:billing_invoice_pdf", args=(world.paid_invoice.pk,))
+        assert staff.client().get(issued).status_code == 403
+        row = factories.subscribe(factories.make_customer(at=at), "pro", at=at, pay=False)
+        draft = Invoice.objects.get(subscription=row)
+        assert draft.status == "draft"
+        address = reverse("admin:billing_invoice_pdf", args=(draft.pk,))
+        assert browser.get(address).status_code == 404
+        assert "once it is issued" in browser.get(staff.page(draft)).content.decode()
+
+
+class TestBalance:
+    def test_is_given_to_and_taken_from_with_a_reason(self, browser, world):
+        invoice = world.paid_invoice
+        question = browser.post(
+            staff.page(invoice, "adjust_balance"), {"amount": "10", "reason": "r"}
+        )
+        assert "10.00 EUR in balance instead of 0.00 EUR" in question.content.decode()
+        assert not BalanceEntry.objects.exists()
+        act(browser, invoice, "adjust_balance", amount="10")
+        given = BalanceEntry.objects.get()
+        assert (given.amount_minor, given.kind, given.reason) == (
+            1000,
+            "adjustment",
+            "a ticket asks for it",
+        )
+        act(browser, given, "adjust_balance", amount="-4.50")
+        assert BalanceEntry.objects.get(sequence=2).balance_minor == 550
+
+    def test_never_falls_below_0(self, browser, world):
+        answer = act(browser, world.paid_invoice, "adjust_balance", amount="-0.01")
+        assert "Only 0.00 EUR are in balance" in answer.content.decode()
+        assert not BalanceEntry.objects.exists()
 
 
 class TestCoupon:
