@@ -7,16 +7,20 @@ from datetime import UTC, datetime
 import pytest
 import redis
 from django.core.cache import caches
-from django.db import connection
+from django.db import connection, transaction
 
 from core import clock
 from subscriptions import selectors, switches
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+COVERING = {"unit", "integration", "api", "concurrency"}  # what shows that the rules are tested
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests that need row locks to PostgreSQL."""
+    """Leave tests that need row locks to PostgreSQL; measure by those of rules: tracing is slow."""
+    for item in items:
+        if not COVERING.intersection(item.path.relative_to(config.rootpath).parts):
+            item.add_marker("no_cover")
     if connection.vendor == "postgresql":
         return
     kept = [item for item in items if item.get_closest_marker("postgres") is None]
@@ -50,6 +54,19 @@ def redis_url() -> str:
     return url
 
 
+@pytest.fixture(scope="class")
+def kept_rows(django_db_setup, django_db_blocker) -> Iterator[None]:
+    """Keep the rows of the class's fixtures for all its tests, and undo them with the class.
+
+    Each test stands on a savepoint above them: what it writes is undone with it.
+    """
+    whole = transaction.atomic()
+    whole._from_testcase = True
+    with django_db_blocker.unblock(), whole:
+        yield
+        transaction.set_rollback(True)
+
+
 @pytest.fixture(autouse=True)
 def _clean_process() -> Iterator[None]:
     """Forget what a process remembers, since each test has other rows."""
@@ -65,3 +82,9 @@ def _clean_process() -> Iterator[None]:
 def _fast_passwords(settings) -> None:
     """Hash passwords quickly; argon2 is production's."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _static_files_when_asked(settings) -> None:
+    """Look for a static file when it is asked for, not for all of them in each test's client."""
+    settings.WHITENOISE_AUTOREFRESH = True

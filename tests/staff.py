@@ -31,10 +31,15 @@ APPS = ("core", "subscriptions", "metering", "resources", "billing")
 _numbers = count(1)
 
 
-def client(role: str | None = None, *, superuser: bool = False, csrf: bool = False) -> Client:
-    """Return a browser in which a member of staff with the role is logged in."""
+def make_roles() -> None:
+    """Make the groups of staff, once."""
     if not Group.objects.exists():
         roles.make(table=ROLES, declared=declared_permissions())
+
+
+def client(role: str | None = None, *, superuser: bool = False, csrf: bool = False) -> Client:
+    """Return a browser in which a member of staff with the role is logged in."""
+    make_roles()
     username = f"staff{next(_numbers)}"
     user = User.objects.create_user(
         username=username, email=f"{username}@example.com", is_staff=True, is_superuser=superuser

@@ -1,6 +1,7 @@
 """Hold the code to the house's rules. Each check is shown to find a fault, so that it can fail."""
 
 import ast
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -19,6 +20,12 @@ TERMS = ("credit_note", "proration_credit", "price_tier")  # of two words, in th
 SHAPELESS = {"utils", "helpers", "common", "manager", "misc"}
 BROAD_EXCEPT_ALLOWED = {"core/services/worker.py"}  # a piece that fails never stops the others
 Check = Callable[[str, ast.Module], Iterator[str]]
+
+
+@functools.cache
+def trees() -> list[tuple[str, ast.Module]]:
+    """Return every module, parsed once for all the rules."""
+    return [(name, ast.parse(text)) for name, text in sources()]
 
 
 def sources() -> Iterator[tuple[str, str]]:
@@ -160,7 +167,7 @@ CHECKS: dict[str, tuple[Check, str, str]] = {
 class TestRule:
     def test_holds_everywhere(self, rule):
         check = CHECKS[rule][0]
-        faults = [fault for name, text in sources() for fault in check(name, ast.parse(text))]
+        faults = [fault for name, tree in trees() for fault in check(name, tree)]
         assert faults == []
 
     def test_would_be_found_broken(self, rule):
@@ -181,8 +188,8 @@ class TestSizes:
     def test_of_functions_stay_readable(self):
         lengths = {
             f"{name}:{node.lineno} {node.name}": length(node)
-            for name, text in sources()
-            for node in functions(ast.parse(text))
+            for name, tree in trees()
+            for node in functions(tree)
         }
         assert {name: n for name, n in lengths.items() if n > FUNCTION_LINES_MAX} == {}
         assert p90(list(lengths.values())) <= FUNCTION_LINES_P90

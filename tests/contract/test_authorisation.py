@@ -201,8 +201,8 @@ class TestMatrix:
         assert sorted(OPERATIONS) == sorted(ROWS)
 
 
-@pytest.fixture
-def world():
+@pytest.fixture(scope="class")
+def world(kept_rows):
     """Make two customers, each with a user, and a plan; the clock is real."""
     now = clock.DatabaseClock().now()
     factories.make_plan("pro", at=now)
@@ -311,27 +311,6 @@ def expected(row: Row, caller: str) -> tuple[int, str] | None:
     return None if is_let_in else (403, "permission_denied")
 
 
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) & set(ROWS)))
-@pytest.mark.parametrize("caller", CALLERS)
-def test_an_operation_lets_in_whom_its_row_says(world, name, caller):
-    row, operation = ROWS[name], OPERATIONS[name]
-    if row.anybody and caller == "expired":
-        pytest.skip("what is public reads no credential, or refuses a bad one")
-    names = row.names_customer and caller.startswith("key")
-    customer = customer_of(world["own"]) if names else None
-    client = CALLERS[caller](row, world)
-    assert refusal(call(client, operation, customer=customer)) == expected(row, caller)
-
-
-@pytest.mark.parametrize("name", sorted(each for each in ROWS if ROWS[each].names_customer))
-def test_a_customer_is_named_by_its_own_members_alone(world, name):
-    operation = OPERATIONS[name]
-    theirs = customer_of(world["own"])
-    foreign = call(factories.client_for(world["other"]), operation, customer=theirs)
-    unknown = call(factories.client_for(world["other"]), operation, customer=str(uuid4()))
-    assert told(foreign) == told(unknown)
-
-
 def told(answer) -> tuple[int, object]:
     """Return what a caller learns: the same of a foreign customer as of none at all."""
     body = answer.json()
@@ -339,3 +318,24 @@ def told(answer) -> tuple[int, object]:
         return 200, [each["code"] for each in body["results"]]
     assert answer.status_code == 404
     return 404, body["code"]
+
+
+class TestOperation:
+    @pytest.mark.parametrize("name", sorted(set(OPERATIONS) & set(ROWS)))
+    @pytest.mark.parametrize("caller", CALLERS)
+    def test_lets_in_whom_its_row_says(self, world, name, caller):
+        row, operation = ROWS[name], OPERATIONS[name]
+        if row.anybody and caller == "expired":
+            pytest.skip("what is public reads no credential, or refuses a bad one")
+        names = row.names_customer and caller.startswith("key")
+        customer = customer_of(world["own"]) if names else None
+        client = CALLERS[caller](row, world)
+        assert refusal(call(client, operation, customer=customer)) == expected(row, caller)
+
+    @pytest.mark.parametrize("name", sorted(each for each in ROWS if ROWS[each].names_customer))
+    def test_knows_a_customer_by_its_own_members_alone(self, world, name):
+        operation = OPERATIONS[name]
+        theirs = customer_of(world["own"])
+        foreign = call(factories.client_for(world["other"]), operation, customer=theirs)
+        unknown = call(factories.client_for(world["other"]), operation, customer=str(uuid4()))
+        assert told(foreign) == told(unknown)

@@ -11,11 +11,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("standing_clock")]
 
 
 @pytest.fixture
-def world(at) -> staff.World:
-    return staff.world(at)
-
-
-@pytest.fixture
 def browser(world):
     return staff.client("finance")
 

@@ -167,8 +167,7 @@ class TestEveryScreen:
                 assert asks != issubclass(operation, Inspection), operation.name
                 assert issubclass(operation.form, OperationForm)
 
-    def test_deletes_nothing(self, at):
-        world = staff.world(at)
+    def test_deletes_nothing(self, world):
         browser, before = staff.client(superuser=True), staff.rows()
         for row in world.rows.values():
             opts = row._meta
@@ -181,8 +180,7 @@ class TestEveryScreen:
 
 class TestPermissions:
     @pytest.mark.parametrize("case", sorted(ALLOWED), ids="-".join)
-    def test_of_an_operation_are_the_roles_alone_and_never_given_by_being_staff(self, case, at):
-        world = staff.world(at)
+    def test_of_an_operation_are_the_roles_alone_and_never_given_by_being_staff(self, case, world):
         before = staff.rows()
         values = staff.confirmed(**VALUES.get(case[1], {}))
         for role in (None, *ROLES):
@@ -195,15 +193,13 @@ class TestPermissions:
         assert staff.rows() == before
 
     @pytest.mark.parametrize("role", sorted(ROLES))
-    def test_of_a_list_are_the_roles_alone(self, role, at):
-        staff.world(at)
+    def test_of_a_list_are_the_roles_alone(self, role, world):
         browser = staff.client(role)
         for label, allowed in LISTS.items():
             expected = 200 if role in allowed else 403
             assert browser.get(staff.listed(label)).status_code == expected, label
 
-    def test_of_everything_are_the_superusers_and_the_sidebar_shows_what_one_may_see(self, at):
-        staff.world(at)
+    def test_of_everything_are_the_superusers_and_the_sidebar_shows_what_one_may_see(self, world):
         shown = staff.client("read-only").get("/admin/").content.decode()
         assert "/admin/core/customer/" in shown
         assert "/admin/core/servicekey/" not in shown
@@ -212,8 +208,9 @@ class TestPermissions:
 
 class TestOperation:
     @pytest.mark.parametrize("case", sorted(ALLOWED), ids="-".join)
-    def test_changes_nothing_on_get_nor_before_it_is_confirmed_nor_without_a_reason(self, case, at):
-        world = staff.world(at)
+    def test_changes_nothing_on_get_nor_before_it_is_confirmed_nor_without_a_reason(
+        self, case, world
+    ):
         browser, before = staff.client(superuser=True), staff.rows()
         values = staff.confirmed(**VALUES.get(case[1], {}))
         unconfirmed = {name: value for name, value in values.items() if name != "_confirmed"}
@@ -224,20 +221,17 @@ class TestOperation:
         assert staff.rows() == before
         assert LogEntry.objects.count() == 0
 
-    def test_refuses_a_form_from_elsewhere(self, at):
-        world = staff.world(at)
+    def test_refuses_a_form_from_elsewhere(self, world):
         browser, before = staff.client(superuser=True, csrf=True), staff.rows()
         answer = browser.post(staff.page(world.active, "cancel_now"), staff.confirmed())
         assert answer.status_code == 403
         assert staff.rows() == before
 
-    def test_of_a_row_that_is_not_there_is_not_found(self, at):
-        world = staff.world(at)
+    def test_of_a_row_that_is_not_there_is_not_found(self, world):
         gone = staff.page(world.key, "revoke_key").replace(str(world.key.pk), "7")
         assert staff.client(superuser=True).get(gone).status_code == 404
 
-    def test_is_offered_where_the_row_and_the_role_let_it_make_sense(self, at):
-        world = staff.world(at)
+    def test_is_offered_where_the_row_and_the_role_let_it_make_sense(self, world):
         path = f"/admin/subscriptions/subscription/{world.waiting.pk}/mark-paid/"
         for role, is_shown in (("finance", True), ("support", False)):
             shown = staff.client(role).get(staff.page(world.waiting))
@@ -374,8 +368,7 @@ class TestUsers:
 
 
 class TestOutbox:
-    def test_is_read_only_and_shows_the_payload(self, at):
-        world = staff.world(at)
+    def test_is_read_only_and_shows_the_payload(self, world):
         event = OutboxEvent.objects.filter(customer=world.customer).first()
         owner, before = staff.client("owner"), staff.rows()
         shown = owner.get(staff.page(event))

@@ -32,11 +32,6 @@ QUERIES_MAX = 12
 
 
 @pytest.fixture
-def world(at) -> staff.World:
-    return staff.world(at)
-
-
-@pytest.fixture
 def browser(world) -> Client:
     return staff.client("support")
 
@@ -270,13 +265,15 @@ class TestLists:
             == UsageEntry.objects.filter(customer=many.customer).count()
         )
 
+
+class TestEmptyLists:
     @pytest.mark.parametrize("label", sorted(LISTS))
     def test_say_what_to_do_where_there_is_nothing(self, label):
         shown = staff.client(superuser=True).get(staff.listed(label, q="no-such-thing"))
         assert "Nothing matches" in shown.content.decode()
         assert staff.screen_of(label).empty_text or label == "core.User"
 
-    def test_that_are_empty_say_how_the_first_row_comes(self):
+    def test_say_how_the_first_row_comes(self):
         shown = staff.client(superuser=True).get("/admin/subscriptions/plan/").content.decode()
         assert "No plans yet" in shown
         assert "then draft and publish a version of it." in shown

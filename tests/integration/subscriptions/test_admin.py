@@ -26,11 +26,6 @@ Status = PlanVersion.Status
 
 
 @pytest.fixture
-def world(at) -> staff.World:
-    return staff.world(at)
-
-
-@pytest.fixture
 def manager(world) -> Client:
     return staff.client("catalog manager")
 
