@@ -5,7 +5,7 @@
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import ParamSpec, TypeVar
@@ -123,6 +123,15 @@ def note_lock(*, rank: LockRank, key: str) -> None:
         msg = f"lock {rank.name} {key} after {highest}"
         raise LockOrderViolated(msg)
     setattr(connection, ORDER_ATTRIBUTE, (owner, (int(rank), key)))
+
+
+def array(values: Iterable[object]) -> str:
+    """Return the values as the text of a PostgreSQL array, for a parameter that is cast to it.
+
+    The driver types a list of integers by its largest, which makes a statement of each size;
+    numbers, UUIDs and instants need no quotes.
+    """
+    return "{" + ",".join(["NULL" if each is None else str(each) for each in values]) + "}"
 
 
 def sqlstate(error: BaseException) -> str:

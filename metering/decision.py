@@ -5,7 +5,9 @@ The one decision of the engine. It knows no database; who calls it holds the row
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from metering import errors
 from metering.models import Balance
@@ -19,8 +21,63 @@ class Place(NamedTuple):
     scope: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draw:
+class Spot(NamedTuple):
+    """A place of one customer: what names the row that decides."""
+
+    customer_id: UUID
+    place: Place
+
+
+@dataclass(slots=True)
+class Row:
+    """A locked current balance of the fast path; `used_units` rises as requests are granted."""
+
+    spot: Spot
+    pk: int
+    used_units: int
+    held_units: int
+    carried_units: int
+    limit_units: int | None
+    mode: str
+    overage_cap_units: int | None
+    denial_code: str
+    is_plain: bool
+    valid_until: datetime | None
+    holds_due_at: datetime | None
+    alert_units: int | None
+    decided_at: datetime
+    period_starts_at: datetime
+    period_ends_at: datetime | None
+    moved_units: int = 0
+
+    @property
+    def feature_id(self) -> int:
+        """Return the feature that the row counts."""
+        return self.spot.place.feature_id
+
+    @property
+    def counted_units(self) -> int:
+        """Return all that counts against the limit."""
+        return self.used_units + self.held_units + self.carried_units
+
+    def suffices(self, *, at: datetime) -> bool:
+        """Tell whether the row alone decides now: nothing due, and no grants behind it."""
+        return (
+            self.is_plain
+            and (self.valid_until is None or at < self.valid_until)
+            and (self.holds_due_at is None or at < self.holds_due_at)
+        )
+
+    def count(self, units: int) -> None:
+        """Count units as used."""
+        self.used_units += units
+        self.moved_units += units
+
+
+DecidingRow = Balance | Row
+
+
+class Draw(NamedTuple):
     """Units of one item that one balance counts."""
 
     place: Place
@@ -28,8 +85,7 @@ class Draw:
     units: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Item:
+class Item(NamedTuple):
     """So many units of one metered feature, 1 … 10^12, and every balance that counts them.
 
     The first draw is the feature's own; the others are the customer's balance beside a
@@ -43,16 +99,6 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Granted:
-    """One draw that may be counted: its item's index and what is counted before it."""
-
-    item_index: int
-    draw: Draw
-    balance: Balance
-    counted_before: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Denied:
     """The first item that may not be used, why, and the row that refuses it.
 
@@ -62,23 +108,22 @@ class Denied:
     item: Item
     draw: Draw
     code: str
-    balance: Balance | None
+    balance: DecidingRow | None
 
 
 def decide(
     items: Sequence[Item],
     *,
-    balances: Mapping[Place, Balance],
+    balances: Mapping[Place, DecidingRow],
     codes: Mapping[Place, str],
-) -> list[Granted] | Denied:
-    """Grant all items, or name the first that may not be used; changes nothing.
+) -> Denied | None:
+    """Return None where all items may be used, else the first that may not; changes nothing.
 
     `codes` name the denial of a place without a row. Items of one feature add up in their
     order.
     """
     added: dict[Place, int] = {}
-    granted: list[Granted] = []
-    for index, item in enumerate(items):
+    for item in items:
         for draw in item.draws:
             row = balances.get(draw.place)
             if row is None:
@@ -91,13 +136,10 @@ def decide(
                 code = errors.UsageLimitReached.code
                 return Denied(item=item, draw=draw, code=code, balance=row)
             added[draw.place] = counted + draw.units
-            granted.append(
-                Granted(item_index=index, draw=draw, balance=row, counted_before=counted)
-            )
-    return granted
+    return None
 
 
-def headroom_units(row: Balance, *, added_units: int) -> int:
+def headroom_units(row: DecidingRow, *, added_units: int) -> int:
     """Return how many more units the row can take, overage included; at least 0."""
     bound = UNITS_MAX
     if row.limit_units is not None and row.mode != Entitlement.Mode.SOFT:

@@ -60,6 +60,8 @@ class Engine:
     booking_hold_seconds: int
     waitlist_offer_seconds: int
     proration_method: str
+    group_commit: bool
+    identity_seconds: float
 
 
 ENGINE = Engine(
@@ -80,6 +82,8 @@ ENGINE = Engine(
     booking_hold_seconds=env.int("BOOKING_HOLD_SECONDS", default=600),
     waitlist_offer_seconds=env.int("WAITLIST_OFFER_SECONDS", default=1800),
     proration_method=env.str("PRORATION_METHOD", default="second"),
+    group_commit=env.bool("GROUP_COMMIT", default=True),
+    identity_seconds=env.float("IDENTITY_SECONDS", default=5.0),
 )
 
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])

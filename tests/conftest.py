@@ -10,6 +10,7 @@ from django.core.cache import caches
 from django.db import connection, transaction
 
 from core import clock
+from core.api import access, authentication
 from subscriptions import selectors, switches
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -72,6 +73,8 @@ def _clean_process() -> Iterator[None]:
     """Forget what a process remembers, since each test has other rows."""
     selectors.forget_all()
     switches.remember({}, loaded_at=float("inf"))  # never too old: tests of switches forget it
+    authentication.forget_recent()
+    access.forget_ids()
     for each in caches.all(initialized_only=True):
         each.clear()
     yield

@@ -1,24 +1,31 @@
 """Authenticate users by access token and backends by service key."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
+from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
 
 from core import clock, errors
 from core.api import problems, tokens
+from core.memory import Memory
 from core.models import Member, ServiceKey, User
 from core.services import service_keys
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who calls: a user with its memberships, or a backend with its service key."""
+    """Who calls: a user with its memberships, or a backend with its service key.
+
+    `expires_at` is when the credential ends by itself; None where it does not.
+    """
 
     user: User | None = None
     memberships: tuple[Member, ...] = ()
     service_key: ServiceKey | None = None
+    expires_at: datetime | None = None
 
 
 class ServiceUser:
@@ -28,6 +35,10 @@ class ServiceUser:
     is_active = True
     is_staff = False
     pk = None
+
+
+Caller = User | ServiceUser
+_recent: Memory[bytes, tuple[Caller, Identity]] = Memory(entries_max=10_000)
 
 
 class _HeaderAuthentication(BaseAuthentication):
@@ -55,17 +66,17 @@ class TokenAuthentication(_HeaderAuthentication):
     def authenticate(self, request: Request) -> tuple[User, Identity] | None:
         """Return the user and its memberships.
 
-        :raises Unauthenticated, TokenRevoked: as `authenticated_user` does.
+        :raises Unauthenticated, TokenRevoked: as `identified` does.
         """
         credential = self.credential(request)
         if credential is None:
             return None
-        user, memberships = authenticated_user(credential)
-        return user, Identity(user=user, memberships=memberships)
+        user, identity = identified(credential)
+        return user, identity
 
 
-def authenticated_user(encoded: str) -> tuple[User, tuple[Member, ...]]:
-    """Return the user of an access token with its memberships, in one statement.
+def identified(encoded: str) -> tuple[User, Identity]:
+    """Return the user of an access token and its identity, in one statement.
 
     :raises Unauthenticated: for a token that is not valid, or a user gone or deactivated.
     :raises TokenRevoked: for a token issued before the last revocation.
@@ -76,7 +87,8 @@ def authenticated_user(encoded: str) -> tuple[User, tuple[Member, ...]]:
         raise errors.Unauthenticated("The token is not valid or has expired.")
     if user.token_version != claims.token_version:
         raise errors.TokenRevoked("The token was revoked; log in again.")
-    return user, memberships
+    identity = Identity(user=user, memberships=memberships, expires_at=claims.expires_at)
+    return user, identity
 
 
 def find_user(*, user_id: int) -> tuple[User | None, tuple[Member, ...]]:
@@ -105,7 +117,50 @@ class ServiceKeyAuthentication(_HeaderAuthentication):
         if credential is None:
             return None
         service_key = service_keys.authenticate(credential=credential, clock=clock.process_clock())
-        return ServiceUser(), Identity(service_key=service_key)
+        identity = Identity(service_key=service_key, expires_at=service_key.expires_at)
+        return ServiceUser(), identity
+
+
+class RecentAuthentication(BaseAuthentication):
+    """Accept what the others accept, and take it as known for some seconds from then on.
+
+    For operations that are asked so often that asking who calls costs most of them: who is
+    deactivated or revoked is refused `ENGINE.identity_seconds` later at the latest, and never
+    after his credential's own end. Nothing of it decides about units.
+    """
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature
+        """Return the challenge of a 401."""
+        return problems.CHALLENGE
+
+    def authenticate(self, request: Request) -> tuple[Caller, Identity] | None:
+        """Return who calls.
+
+        :raises Unauthenticated, TokenRevoked: as the others do.
+        """
+        header = get_authorization_header(request)
+        known = _recent.find(header)
+        if known is not None:
+            return known
+        for each in (TokenAuthentication(), ServiceKeyAuthentication()):
+            found = each.authenticate(request)
+            if found is not None:
+                _recent.keep(header, found, seconds=_seconds_known(found[1]))
+                return found
+        return None
+
+
+def _seconds_known(identity: Identity) -> float:
+    seconds: float = settings.ENGINE.identity_seconds
+    if identity.expires_at is not None:
+        left = identity.expires_at - clock.host_now()
+        seconds = min(seconds, left.total_seconds())
+    return seconds
+
+
+def forget_recent() -> None:
+    """Let everybody be asked again who he is."""
+    _recent.forget()
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # the library is untyped

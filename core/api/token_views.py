@@ -140,7 +140,7 @@ class VerifyView(APIView):
     def post(self, request: Request) -> Response:
         """Check an access token."""
         given = serializers.read(shapes.VerifySerializer, request)
-        authentication.authenticated_user(given["token"])
+        authentication.identified(given["token"])
         return Response({"active": True})
 
 

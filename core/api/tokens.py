@@ -1,6 +1,7 @@
 """Encode and decode access and refresh tokens; the library checks signature, expiry, aud, iss."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 from rest_framework_simplejwt.exceptions import TokenError
@@ -17,6 +18,7 @@ class AccessClaims:
 
     user_id: int
     token_version: int
+    expires_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,11 @@ def read_access(encoded: str) -> AccessClaims:
     """
     token = _decoded(AccessToken, encoded)
     user_id, token_version = _common_claims(token)
-    return AccessClaims(user_id=user_id, token_version=token_version)
+    return AccessClaims(
+        user_id=user_id,
+        token_version=token_version,
+        expires_at=datetime.fromtimestamp(token["exp"], tz=UTC),
+    )
 
 
 def read_refresh(encoded: str) -> RefreshClaims:

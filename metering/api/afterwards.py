@@ -47,7 +47,7 @@ class RecordView(APIView):
         access.access_scope(request, scope="usage:write")
         given = strict.read(shapes.UsageSerializer, request)
         customer = access.access_customer(request, scope="usage:write", named=given.get("customer"))
-        asked = shapes.usage_request(given, request, customer=customer)
+        asked = shapes.usage_request(given, request, customer_id=customer.pk)
         done = recording.record(asked, clock=clock.process_clock())
         headers = {"Idempotent-Replayed": "true"} if done.replayed else None
         return Response(bodies.consumed(done.entries), headers=headers)
@@ -79,7 +79,7 @@ class GiveBackView(APIView):
         """Give allocated units back."""
         given = strict.read(shapes.UsageSerializer, request)
         customer = access.access_customer(request, scope="usage:write", named=given.get("customer"))
-        asked = shapes.usage_request(given, request, customer=customer)
+        asked = shapes.usage_request(given, request, customer_id=customer.pk)
         done = reversing.give_back(asked, clock=clock.process_clock())
         headers = {"Idempotent-Replayed": "true"} if done.replayed else None
         return Response(bodies.consumed(done.entries), headers=headers)

@@ -10,6 +10,7 @@ from core.api import responses
 from core.models import Customer
 from metering import decision, derivation, selectors
 from metering.derivation import InForce
+from metering.lines import LedgerLine
 from metering.models import UsageEntry
 from metering.selectors import Overview, Standing
 from metering.services.checking import Checked
@@ -33,7 +34,7 @@ def period(*, starts_at: datetime | None, ends_at: datetime | None) -> Body | No
     return {"starts_at": instant(starts_at), "ends_at": instant(ends_at)}
 
 
-def consumed(entries: Sequence[UsageEntry]) -> Body:
+def consumed(entries: Sequence[LedgerLine]) -> Body:
     """Return the answer of a granted operation; the same from its record as at first."""
     first = entries[0]
     common: Body = {"consumed_at": instant(first.consumed_at), "metadata": first.metadata}
@@ -43,7 +44,7 @@ def consumed(entries: Sequence[UsageEntry]) -> Body:
     return {"id": str(first.operation_id), "items": items} | common
 
 
-def _consumed_item(line: UsageEntry, entries: Sequence[UsageEntry]) -> Body:
+def _consumed_item(line: LedgerLine, entries: Sequence[LedgerLine]) -> Body:
     body: Body = {"id": str(line.pk), **figures(line)}
     body["period"] = period(starts_at=line.period_starts_at, ends_at=line.period_ends_at)
     if line.scope:
@@ -54,7 +55,7 @@ def _consumed_item(line: UsageEntry, entries: Sequence[UsageEntry]) -> Body:
     return body
 
 
-def figures(line: UsageEntry) -> Body:
+def figures(line: LedgerLine) -> Body:
     """Return what a line counted, and its balance after it."""
     return {
         "feature": line.feature.key,

@@ -64,7 +64,7 @@ class HoldsView(APIView):
         given = strict.read(inputs.HoldInput, request)
         customer = access.access_customer(request, scope="usage:write", named=given.get("customer"))
         done = holds.create(
-            shapes.usage_request(given, request, customer=customer),
+            shapes.usage_request(given, request, customer_id=customer.pk),
             ttl_seconds=given["ttl_seconds"],
             clock=clock.process_clock(),
         )

@@ -1,6 +1,7 @@
 """Define what the usage operations read, and the shapes that they show."""
 
 from typing import Any
+from uuid import UUID
 
 import orjson
 from rest_framework import serializers
@@ -8,6 +9,8 @@ from rest_framework.request import Request
 
 from core.api import access, requests
 from core.api.serializers import (
+    KEY_LENGTH_MAX,
+    UNITS_MAX,
     InstantField,
     KeyField,
     QuerySerializer,
@@ -15,6 +18,7 @@ from core.api.serializers import (
     StrictIntegerField,
     StrictSerializer,
     UnitsField,
+    read,
 )
 from core.models import Customer
 from metering.models import UsageEntry
@@ -27,6 +31,7 @@ METADATA_BYTES_MAX = 2048
 CUSTOMER_LENGTH_MAX = 255
 ENTITY_LENGTH_MAX = 200
 REASON_LENGTH_MAX = 255
+PLAIN_FIELDS = frozenset({"customer", "entity", "feature", "metadata", "units"})
 
 
 class CustomerNameField(StrictCharField):
@@ -109,12 +114,48 @@ def used_by(given: dict[str, Any], request: Request) -> For:
     return For(entity=given.get("entity", ""), member=str(user.pk) if user else "")
 
 
+def read_usage(request: Request) -> dict[str, Any]:
+    """Return the validated body of a usage operation.
+
+    A plain one is told by its types and lengths alone; the serializer reads every other, and says
+    what is wrong with it.
+
+    :raises Invalid, Malformed, UnknownField: as `core.api.serializers.read` does.
+    """
+    data = request.data
+    if isinstance(data, dict) and data.keys() <= PLAIN_FIELDS and _is_plain(data):
+        return data
+    return read(UsageSerializer, request)
+
+
+def _is_plain(data: dict[str, Any]) -> bool:
+    units, metadata = data.get("units"), data.get("metadata", {})
+    return (
+        type(units) is int  # a boolean is none
+        and 1 <= units <= UNITS_MAX
+        and _is_plain_text(data.get("feature"), length_max=KEY_LENGTH_MAX)
+        and _is_plain_text(data.get("customer", "-"), length_max=CUSTOMER_LENGTH_MAX)
+        and _is_plain_text(data.get("entity", "-"), length_max=ENTITY_LENGTH_MAX)
+        and isinstance(metadata, dict)
+        and (not metadata or len(orjson.dumps(metadata)) <= METADATA_BYTES_MAX)
+    )
+
+
+def _is_plain_text(value: object, *, length_max: int) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= length_max
+        and value.isascii()
+        and value.isprintable()
+    )
+
+
 def usage_request(
-    given: dict[str, Any], request: Request, *, customer: Customer
+    given: dict[str, Any], request: Request, *, customer_id: UUID
 ) -> consumption.Request:
     """Return what a validated usage input asks to count."""
     return consumption.Request(
-        customer_id=customer.pk,
+        customer_id=customer_id,
         wanted=wanted_of(given),
         keyed=requests.keyed(request),
         used_by=used_by(given, request),

@@ -2,46 +2,29 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
+
+from django.conf import settings
 
 from core import clock as clocks
 from core import db
+from core import errors as core_errors
 from core.models import Customer
 from core.services import idempotency
-from core.services.idempotency import KeyedRequest
 from metering import decision, errors
 from metering.decision import Denied, Item
 from metering.models import UsageEntry
-from metering.services import denials, drawing, ledger, opening
+from metering.services import combining, denials, drawing, ledger, opening
+from metering.services.asking import Consumed, Recorded, Request
 from metering.services.books import Books
 from metering.services.drawing import For, Wanted
 from metering.services.entries import Heading, Lines
+from metering.services.groups import Asked
 from metering.services.opening import Features
 from subscriptions import switches
 from subscriptions.facts import FeatureFacts
 
 __all__ = ["Consumed", "For", "Request", "StepRequest", "Wanted", "consume", "consume_step"]
 Act = Callable[[Books, Sequence[Item]], list[UsageEntry]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What one caller asks to count: 1 … 20 items, all or nothing, under one key."""
-
-    customer_id: UUID
-    wanted: Sequence[Wanted]
-    keyed: KeyedRequest
-    used_by: For = field(default_factory=For)
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    request_id: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Consumed:
-    """The ledger's lines of a granted operation, by item, and whether they are a replay."""
-
-    entries: Sequence[UsageEntry]
-    replayed: bool
 
 
 @db.operation
@@ -58,6 +41,32 @@ def consume(request: Request, *, clock: clocks.Clock) -> Consumed:
     :raises IdempotencyKeyReused: where the key stands for another request.
     :raises IdempotencyInProgress: where the key's first request has not ended in time.
     """
+    try:
+        asked = ask(request, clock=clock)
+    except core_errors.DomainError:
+        recorded = find_recorded(request)
+        if not recorded:
+            raise
+        return answer(recorded, replayed=True)
+    done = combining.decide(asked) if settings.ENGINE.group_commit else None
+    return done or consume_alone(request, clock=clock)
+
+
+def ask(request: Request, *, clock: clocks.Clock) -> Asked:
+    """Return what the request asks to count, as its features say.
+
+    :raises FeatureUnknown, FeatureNotMetered, FeatureSuspended, Invalid: as `consume` does.
+    """
+    by_key = drawing.get_metered_features(keys=[each.feature_key for each in request.wanted])
+    items = drawing.items_of(request.wanted, features=by_key, used_by=request.used_by)
+    return Asked(request=request, items=items, features=by_id(by_key), clock=clock)
+
+
+def consume_alone(request: Request, *, clock: clocks.Clock) -> Consumed:
+    """Consume in a transaction of the request's own, with all that it may need.
+
+    :raises UsageDenied, DomainError: as `consume` does.
+    """
 
     def act(books: Books, items: Sequence[Item]) -> list[UsageEntry]:
         return count_step(books=books, items=items, request=request)
@@ -65,7 +74,7 @@ def consume(request: Request, *, clock: clocks.Clock) -> Consumed:
     return run(request, act=act, clock=clock)
 
 
-def run(request: Request, *, act: Act, clock: clocks.Clock) -> Consumed:
+def run(request: Request, *, act: Act, clock: clocks.Clock) -> Recorded:
     """Run what counts items under a key: its first time, or a replay of it.
 
     :raises UsageDenied: where the lines record a denial.
@@ -141,7 +150,7 @@ def count_step(*, books: Books, items: Sequence[Item], request: Request) -> list
     )
     outcome = _count(books=books, items=items, heading=heading)
     if isinstance(outcome, Denied):
-        lines = denied_lines(heading=heading, denied=outcome, request_id=request.request_id)
+        lines = denials.lines(heading=heading, denied=outcome, request_id=request.request_id)
     else:
         lines = outcome
     books.write_step()
@@ -151,12 +160,11 @@ def count_step(*, books: Books, items: Sequence[Item], request: Request) -> list
 
 def _count(*, books: Books, items: Sequence[Item], heading: Heading) -> list[UsageEntry] | Denied:
     """Count all items, or return the denial of the first that may not be used."""
-    outcome = decision.decide(items, balances=books.current, codes=books.codes)
-    is_denied = isinstance(outcome, Denied)
-    if isinstance(outcome, Denied) and not _is_open_to_all(books, items):
-        return outcome
+    denied = decision.decide(items, balances=books.current, codes=books.codes)
+    if denied is not None and not _is_open_to_all(books, items):
+        return denied
     lines = counted_lines(books=books, items=items, heading=heading, kind=UsageEntry.Kind.CONSUME)
-    if is_denied:
+    if denied is not None:
         for draw in (draw for item in items for draw in item.draws):
             books.raise_ceiling(books.current[draw.place])
     return lines
@@ -186,18 +194,6 @@ def counted_lines(
     return lines.all()
 
 
-def denied_lines(*, heading: Heading, denied: Denied, request_id: str) -> list[UsageEntry]:
-    """Return the one line that records a denial.
-
-    :raises PaymentRequired: instead, since it is not recorded.
-    """
-    denial = denials.describe(denied, request_id=request_id)
-    lines = Lines(heading=heading)
-    line = lines.add(kind=UsageEntry.Kind.DENIED, draw=denied.item.draws[0], balance=denied.balance)
-    line.denial = denial
-    return lines.all()
-
-
 def by_id(features: Mapping[str, FeatureFacts]) -> Features:
     """Return the features by id."""
     return {each.id: each for each in features.values()}
@@ -215,8 +211,8 @@ def find_recorded(request: Request) -> list[UsageEntry]:
     )
 
 
-def answer(entries: Sequence[UsageEntry], *, replayed: bool) -> Consumed:
+def answer(entries: Sequence[UsageEntry], *, replayed: bool) -> Recorded:
     """Return the granted lines, or raise the recorded denial."""
     if entries[0].kind == UsageEntry.Kind.DENIED:
         raise denials.recorded(entries[0], replayed=replayed)
-    return Consumed(entries=entries, replayed=replayed)
+    return Recorded(entries=entries, replayed=replayed)

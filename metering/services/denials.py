@@ -3,8 +3,9 @@
 from core import clock as clocks
 from core import errors as core_errors
 from metering import decision, errors
-from metering.decision import Denied
-from metering.models import Balance, UsageEntry
+from metering.decision import DecidingRow, Denied
+from metering.models import UsageEntry
+from metering.services.entries import Heading, Lines
 from subscriptions import selectors as subscription_selectors
 
 DETAILS = {
@@ -13,6 +14,18 @@ DETAILS = {
     errors.SubscriptionPaused.code: "The subscription is paused; {feature} resumes with it.",
     errors.PastDueBlocked.code: "A payment is overdue beyond its grace; {feature} waits for it.",
 }
+
+
+def lines(*, heading: Heading, denied: Denied, request_id: str) -> list[UsageEntry]:
+    """Return the one line that records a denial.
+
+    :raises PaymentRequired: instead, since it is not recorded.
+    """
+    denial = describe(denied, request_id=request_id)
+    found = Lines(heading=heading)
+    line = found.add(kind=UsageEntry.Kind.DENIED, draw=denied.item.draws[0], balance=denied.balance)
+    line.denial = denial
+    return found.all()
 
 
 def describe(denied: Denied, *, request_id: str) -> dict[str, object]:
@@ -36,7 +49,7 @@ def describe(denied: Denied, *, request_id: str) -> dict[str, object]:
     return {"code": denied.code, "detail": detail, "facts": facts}
 
 
-def limit_facts(row: Balance) -> dict[str, object]:
+def limit_facts(row: DecidingRow) -> dict[str, object]:
     """Return the figures of a reached limit and the plans that would raise it."""
     remaining = decision.remaining_units(
         limit_units=row.limit_units, counted_units=row.counted_units

@@ -8,8 +8,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from core.services.idempotency import KeyedRequest
-from metering.decision import Draw
-from metering.models import Balance, UsageEntry
+from metering.decision import DecidingRow, Draw
+from metering.models import UsageEntry
 from subscriptions.models import Feature
 
 
@@ -33,7 +33,7 @@ class Lines:
     draws: list[UsageEntry] = field(default_factory=list)
 
     def add(
-        self, *, kind: str, draw: Draw, balance: Balance | None, drawn_for: int | None = None
+        self, *, kind: str, draw: Draw, balance: DecidingRow | None, drawn_for: int | None = None
     ) -> UsageEntry:
         """Append a line with the balance's figures as they are now; the first one leads."""
         heading = self.heading
@@ -63,9 +63,9 @@ class Lines:
         return lines
 
 
-def show(line: UsageEntry, *, balance: Balance | None) -> None:
+def show(line: UsageEntry, *, balance: DecidingRow | None) -> None:
     """Put the balance's figures on the line, as they are now."""
-    line.balance = balance
+    line.balance_id = balance.pk if balance else None
     line.used_units = balance.used_units if balance else 0
     line.held_units = balance.held_units if balance else 0
     line.carried_units = balance.carried_units if balance else 0

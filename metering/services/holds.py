@@ -15,9 +15,10 @@ from core.services.idempotency import KeyedRequest
 from metering import decision, errors
 from metering.decision import Denied, Draw, Item, Place
 from metering.models import Balance, Hold, UsageEntry
-from metering.services import consumption, endings, ledger
+from metering.services import consumption, denials, endings, ledger
+from metering.services.asking import Recorded, Request
 from metering.services.books import Books
-from metering.services.consumption import Consumed, For, Request, Wanted
+from metering.services.consumption import For, Wanted
 from metering.services.entries import Heading, Lines
 
 TTL_SECONDS_MIN, TTL_SECONDS_MAX, TTL_SECONDS_DEFAULT = 1, 86_400, 300
@@ -138,7 +139,7 @@ def _attempt(request: Request, *, ttl_seconds: int, clock: clocks.Clock) -> Held
 
 
 @db.operation
-def create(request: Request, *, ttl_seconds: int, clock: clocks.Clock) -> Consumed:
+def create(request: Request, *, ttl_seconds: int, clock: clocks.Clock) -> Recorded:
     """Set the units aside, all or none, exactly once under the request's key.
 
     On return they count as held, as used ones would, until captured, released, or dead at
@@ -157,9 +158,7 @@ def create(request: Request, *, ttl_seconds: int, clock: clocks.Clock) -> Consum
         )
         outcome = decision.decide(items, balances=books.current, codes=books.codes)
         if isinstance(outcome, Denied):
-            lines = consumption.denied_lines(
-                heading=heading, denied=outcome, request_id=request.request_id
-            )
+            lines = denials.lines(heading=heading, denied=outcome, request_id=request.request_id)
             holds: list[Hold] = []
         else:
             until = books.at + timedelta(seconds=ttl_seconds)

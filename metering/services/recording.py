@@ -11,9 +11,9 @@ from core.models import Customer
 from metering import errors
 from metering.decision import Denied, Draw, Item, Place
 from metering.models import Balance, UsageEntry
-from metering.services import consumption, ledger, opening
+from metering.services import consumption, denials, ledger, opening
+from metering.services.asking import Consumed, Request
 from metering.services.books import Books, place_of
-from metering.services.consumption import Consumed, Request
 from metering.services.entries import Heading, Lines, show
 from subscriptions.facts import FeatureFacts
 
@@ -39,9 +39,7 @@ def record(request: Request, *, clock: clocks.Clock) -> Consumed:
         )
         missing = first_without_row(books=books, items=items)
         if missing is not None:
-            lines = consumption.denied_lines(
-                heading=heading, denied=missing, request_id=request.request_id
-            )
+            lines = denials.lines(heading=heading, denied=missing, request_id=request.request_id)
         else:
             lines = consumption.counted_lines(
                 books=books, items=items, heading=heading, kind=UsageEntry.Kind.RECORD

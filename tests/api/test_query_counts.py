@@ -41,8 +41,13 @@ CALLS = {
     "check": Call("post", "/api/usage/check/", IDENTITY + 3, body=ASKED),
     # and the grants and holds that it names
     "explain": Call("get", "/api/entitlements/api_calls/explain/?units=2", IDENTITY + 3 + 2),
-    # the lookup of the key, then lock, count, append
-    "consume": Call("post", "/api/usage/consume/", IDENTITY + 1 + 3, body=ASKED),
+    # lock, then count and append in one; on SQLite the key is looked up, and each is written
+    "consume": Call(
+        "post",
+        "/api/usage/consume/",
+        IDENTITY + (2 if connection.vendor == "postgresql" else 4),
+        body=ASKED,
+    ),
     "entries": Call("get", "/api/usage/entries/", IDENTITY + 1),
     "subscriptions": Call("get", "/api/subscriptions/", IDENTITY + 1),
     "timeline": Call("get", "/api/subscriptions/me/timeline/", IDENTITY + 1),

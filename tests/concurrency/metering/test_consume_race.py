@@ -14,7 +14,7 @@ from metering import errors, locks
 from metering.decision import Place
 from metering.models import Balance, UsageEntry
 from metering.services import consumption
-from metering.services.consumption import Wanted
+from metering.services.consumption import Consumed, Wanted
 from tests import factories
 from tests.concurrency import racing
 
@@ -47,7 +47,9 @@ def attempt(customer_id, key, *, units=1):
 def attempts_of(customer_id):
     def run(number):
         outcomes = [attempt(customer_id, f"{number}-{each}") for each in range(ATTEMPTS_EACH)]
-        return Counter(type(outcome).__name__ for outcome in outcomes)
+        return Counter(
+            "granted" if isinstance(each, Consumed) else type(each).__name__ for each in outcomes
+        )
 
     return run
 
@@ -104,7 +106,7 @@ class TestConsumeRace:
             totals += counted
 
         assert totals == {
-            "Consumed": LIMIT,
+            "granted": LIMIT,
             "UsageLimitReached": PROCESSES * ATTEMPTS_EACH - LIMIT,
         }
         assert Balance.objects.get().used_units == LIMIT
