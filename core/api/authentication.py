@@ -121,33 +121,37 @@ class ServiceKeyAuthentication(_HeaderAuthentication):
         return ServiceUser(), identity
 
 
-class RecentAuthentication(BaseAuthentication):
-    """Accept what the others accept, and take it as known for some seconds from then on.
+class _Recent(_HeaderAuthentication):
+    """Take who was accepted as known for some seconds from then on.
 
     For operations that are asked so often that asking who calls costs most of them: who is
     deactivated or revoked is refused `ENGINE.identity_seconds` later at the latest, and never
     after his credential's own end. Nothing of it decides about units.
     """
 
-    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature
-        """Return the challenge of a 401."""
-        return problems.CHALLENGE
-
     def authenticate(self, request: Request) -> tuple[Caller, Identity] | None:
-        """Return who calls.
+        """Return who calls, as the class beside this one does.
 
-        :raises Unauthenticated, TokenRevoked: as the others do.
+        :raises Unauthenticated, TokenRevoked: as there.
         """
         header = get_authorization_header(request)
-        known = _recent.find(header)
-        if known is not None:
-            return known
-        for each in (TokenAuthentication(), ServiceKeyAuthentication()):
-            found = each.authenticate(request)
+        found = _recent.find(header)
+        if found is None:
+            found = super().authenticate(request)
             if found is not None:
                 _recent.keep(header, found, seconds=_seconds_known(found[1]))
-                return found
-        return None
+        return found
+
+
+class RecentToken(_Recent, TokenAuthentication):
+    """Accept an access token, and take its user as known for some seconds."""
+
+
+class RecentServiceKey(_Recent, ServiceKeyAuthentication):
+    """Accept a service key, and take it as known for some seconds."""
+
+
+RECENT = (RecentToken, RecentServiceKey)
 
 
 def _seconds_known(identity: Identity) -> float:
@@ -167,6 +171,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     """Describe access tokens in the schema."""
 
     target_class = TokenAuthentication
+    match_subclasses = True
     name = "accessToken"
 
     def get_security_definition(self, auto_schema: object) -> dict[str, str]:  # noqa: ARG002 - the library's signature
@@ -178,6 +183,7 @@ class ServiceKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyp
     """Describe service keys in the schema."""
 
     target_class = ServiceKeyAuthentication
+    match_subclasses = True
     name = "serviceKey"
 
     def get_security_definition(self, auto_schema: object) -> dict[str, str]:  # noqa: ARG002 - the library's signature

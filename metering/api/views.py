@@ -62,7 +62,7 @@ ENTRIES_EXAMPLE = {
 class ConsumeView(APIView):
     """Consume units; the path that is asked most, so it asks the least."""
 
-    authentication_classes = (authentication.RecentAuthentication,)
+    authentication_classes = authentication.RECENT
 
     @schema.operation(
         operation_id="consumeUsage",
