@@ -73,7 +73,7 @@ def _clean_process() -> Iterator[None]:
     """Forget what a process remembers, since each test has other rows."""
     selectors.forget_all()
     switches.remember({}, loaded_at=float("inf"))  # never too old: tests of switches forget it
-    authentication.forget_recent()
+    authentication.forget_callers()
     access.forget_ids()
     for each in caches.all(initialized_only=True):
         each.clear()

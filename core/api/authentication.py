@@ -38,11 +38,16 @@ class ServiceUser:
 
 
 Caller = User | ServiceUser
-_recent: Memory[bytes, tuple[Caller, Identity]] = Memory(entries_max=10_000)
+_known: Memory[bytes, tuple[Caller, Identity]] = Memory(entries_max=10_000)
 
 
 class _HeaderAuthentication(BaseAuthentication):
-    """Read `Authorization: <keyword> <credential>`."""
+    """Read `Authorization: <keyword> <credential>`.
+
+    A view with `knows_callers` is asked so often that asking who calls would cost most of it: who
+    was accepted is known there for `ENGINE.identity_seconds` from then on, and never after his
+    credential's own end. Nothing of it decides about units.
+    """
 
     keyword = ""
 
@@ -50,12 +55,38 @@ class _HeaderAuthentication(BaseAuthentication):
         """Return the challenge of a 401."""
         return problems.CHALLENGE
 
-    def credential(self, request: Request) -> str | None:
-        """Return the credential under this class's keyword; None where it is another's turn."""
+    def authenticate(self, request: Request) -> tuple[Caller, Identity] | None:
+        """Return who calls; None where the header is another's.
+
+        :raises Unauthenticated, TokenRevoked: as the credential is.
+        """
         keyword, _, credential = get_authorization_header(request).partition(b" ")
         if keyword.lower() != self.keyword.lower().encode():
             return None
-        return credential.strip().decode("latin-1")
+        if not getattr(request.parser_context["view"], "knows_callers", False):
+            return self.identify(credential.strip().decode("latin-1"))
+        found = _known.find(credential)
+        if found is None:
+            found = self.identify(credential.strip().decode("latin-1"))
+            _known.keep(credential, found, seconds=_seconds_known(found[1]))
+        return found
+
+    def identify(self, credential: str) -> tuple[Caller, Identity]:
+        """Return who bears the credential."""
+        raise NotImplementedError
+
+
+def _seconds_known(identity: Identity) -> float:
+    seconds: float = settings.ENGINE.identity_seconds
+    if identity.expires_at is not None:
+        left = identity.expires_at - clock.host_now()
+        seconds = min(seconds, left.total_seconds())
+    return seconds
+
+
+def forget_callers() -> None:
+    """Let everybody be asked again who he is."""
+    _known.forget()
 
 
 class TokenAuthentication(_HeaderAuthentication):
@@ -63,16 +94,12 @@ class TokenAuthentication(_HeaderAuthentication):
 
     keyword = "Bearer"
 
-    def authenticate(self, request: Request) -> tuple[User, Identity] | None:
-        """Return the user and its memberships.
+    def identify(self, credential: str) -> tuple[Caller, Identity]:
+        """Return the user and his identity.
 
         :raises Unauthenticated, TokenRevoked: as `identified` does.
         """
-        credential = self.credential(request)
-        if credential is None:
-            return None
-        user, identity = identified(credential)
-        return user, identity
+        return identified(credential)
 
 
 def identified(encoded: str) -> tuple[User, Identity]:
@@ -108,70 +135,20 @@ class ServiceKeyAuthentication(_HeaderAuthentication):
 
     keyword = "Api-Key"
 
-    def authenticate(self, request: Request) -> tuple[ServiceUser, Identity] | None:
+    def identify(self, credential: str) -> tuple[Caller, Identity]:
         """Return the service key's identity.
 
         :raises Unauthenticated: for a key that is not valid, expired or revoked.
         """
-        credential = self.credential(request)
-        if credential is None:
-            return None
         service_key = service_keys.authenticate(credential=credential, clock=clock.process_clock())
         identity = Identity(service_key=service_key, expires_at=service_key.expires_at)
         return ServiceUser(), identity
-
-
-class _Recent(_HeaderAuthentication):
-    """Take who was accepted as known for some seconds from then on.
-
-    For operations that are asked so often that asking who calls costs most of them: who is
-    deactivated or revoked is refused `ENGINE.identity_seconds` later at the latest, and never
-    after his credential's own end. Nothing of it decides about units.
-    """
-
-    def authenticate(self, request: Request) -> tuple[Caller, Identity] | None:
-        """Return who calls, as the class beside this one does.
-
-        :raises Unauthenticated, TokenRevoked: as there.
-        """
-        header = get_authorization_header(request)
-        found = _recent.find(header)
-        if found is None:
-            found = super().authenticate(request)
-            if found is not None:
-                _recent.keep(header, found, seconds=_seconds_known(found[1]))
-        return found
-
-
-class RecentToken(_Recent, TokenAuthentication):
-    """Accept an access token, and take its user as known for some seconds."""
-
-
-class RecentServiceKey(_Recent, ServiceKeyAuthentication):
-    """Accept a service key, and take it as known for some seconds."""
-
-
-RECENT = (RecentToken, RecentServiceKey)
-
-
-def _seconds_known(identity: Identity) -> float:
-    seconds: float = settings.ENGINE.identity_seconds
-    if identity.expires_at is not None:
-        left = identity.expires_at - clock.host_now()
-        seconds = min(seconds, left.total_seconds())
-    return seconds
-
-
-def forget_recent() -> None:
-    """Let everybody be asked again who he is."""
-    _recent.forget()
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # the library is untyped
     """Describe access tokens in the schema."""
 
     target_class = TokenAuthentication
-    match_subclasses = True
     name = "accessToken"
 
     def get_security_definition(self, auto_schema: object) -> dict[str, str]:  # noqa: ARG002 - the library's signature
@@ -183,7 +160,6 @@ class ServiceKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyp
     """Describe service keys in the schema."""
 
     target_class = ServiceKeyAuthentication
-    match_subclasses = True
     name = "serviceKey"
 
     def get_security_definition(self, auto_schema: object) -> dict[str, str]:  # noqa: ARG002 - the library's signature

@@ -6,7 +6,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core import clock, errors
-from core.api import access, authentication, pagination, schema
+from core.api import access, pagination, schema
 from core.api import serializers as strict
 from metering import errors as own_errors
 from metering import selectors
@@ -62,7 +62,7 @@ ENTRIES_EXAMPLE = {
 class ConsumeView(APIView):
     """Consume units; the path that is asked most, so it asks the least."""
 
-    authentication_classes = authentication.RECENT
+    knows_callers = True
 
     @schema.operation(
         operation_id="consumeUsage",

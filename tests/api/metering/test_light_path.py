@@ -74,7 +74,7 @@ def later(monkeypatch, *, seconds: float) -> None:
     monkeypatch.setattr(memory.time, "monotonic", lambda: now + seconds)
 
 
-class TestRecentAuthentication:
+class TestKnownCallers:
     def test_takes_a_caller_as_known_and_asks_again_after_five_seconds(
         self, client, user, monkeypatch
     ):
