@@ -10,7 +10,7 @@ forward (PEP 495, fold 0). Counting from the boundary before would drift: 31 Jan
 import calendar
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -195,6 +195,9 @@ def _guessed_index(recurrence: Recurrence, *, at: datetime) -> int:
 
 def _months_later(wall: datetime, *, months: int) -> datetime:
     year, month = divmod(wall.year * 12 + wall.month - 1 + months, 12)
+    if not MINYEAR <= year <= MAXYEAR:
+        msg = f"the year {year} is out of range"
+        raise OverflowError(msg)
     return wall.replace(year=year, month=month + 1, day=_clamped_day(year, month + 1, wall.day))
 
 

@@ -60,7 +60,8 @@ class GrantsView(APIView):
         tag="customers",
         summary="Grant units",
         description="Give units beside the allowance, from `effective_at` (now) to `expires_at` "
-        "(never). They burn by priority, then by expiry; at a reset what is left is kept within "
+        "(never), or for `expires_after`: a month after 31 January is the last day of February. "
+        "They burn by priority, then by expiry; at a reset what is left is kept within "
         "`rollover_min` and `rollover_max` (all of it). Overage that stands is covered first.",
         request=shapes.GrantInput,
         request_example={"feature": "api_calls", "units": 500, "reason": "Top-up"},

@@ -102,8 +102,8 @@ class HoldSerializer(HoldItemSerializer):
     items = HoldItemSerializer(many=True, required=False)
 
 
-class RecurrenceInput(StrictSerializer):
-    """How often a grant fills up again."""
+class IntervalInput(StrictSerializer):
+    """How often a grant fills up again, or how long after its effect it ends."""
 
     interval = serializers.ChoiceField(
         choices=[each.value for each in Interval if each is not Interval.LIFETIME]
@@ -124,17 +124,19 @@ class GrantInput(StrictSerializer):
     )
     effective_at = InstantField(required=False)
     expires_at = InstantField(required=False, allow_null=True)
+    expires_after = IntervalInput(required=False, allow_null=True)
     rollover_min = StrictIntegerField(required=False, default=0, min_value=0, max_value=UNITS_MAX)
     rollover_max = StrictIntegerField(
         required=False, allow_null=True, min_value=0, max_value=UNITS_MAX
     )
-    recurrence = RecurrenceInput(required=False, allow_null=True)
+    recurrence = IntervalInput(required=False, allow_null=True)
     reason = ReasonField(required=False, default="", allow_blank=True)
 
 
 def grant_order(given: dict[str, Any]) -> granting.Order:
     """Return the order of a validated grant input."""
     recurrence = given.get("recurrence") or {}
+    lasting = given.get("expires_after") or {}
     return granting.Order(
         feature_key=given["feature"],
         units=given["units"],
@@ -142,6 +144,8 @@ def grant_order(given: dict[str, Any]) -> granting.Order:
         category=given["category"],
         effective_at=given.get("effective_at"),
         expires_at=given.get("expires_at"),
+        expires_after_interval=lasting.get("interval", ""),
+        expires_after_count=lasting.get("count", 1),
         rollover_min_units=given["rollover_min"],
         rollover_max_units=given.get("rollover_max"),
         recurrence_interval=recurrence.get("interval", ""),

@@ -6,8 +6,9 @@ from datetime import datetime
 from uuid import UUID
 
 from core import clock as clocks
-from core import db, errors, events
+from core import db, errors, events, periods
 from core.models import Customer
+from core.periods import Interval, Recurrence
 from core.services import audit, customers, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from metering.decision import Place
@@ -26,6 +27,8 @@ Render = Callable[[Grant], Mapping[str, object]]
 class Order:
     """What is granted: 1 … 10^12 units on `[effective_at, expires_at)`, from now on by default.
 
+    The end is an instant, or an interval after the effect in calendar arithmetic: a month after
+    31 January is the last day of February. Without either the grant never ends.
     What is left at a reset is kept within the rollover; `rollover_max_units` None keeps all.
     A recurrence fills the grant up again, counted from `effective_at`.
     """
@@ -36,6 +39,8 @@ class Order:
     category: str = Grant.Category.PAID
     effective_at: datetime | None = None
     expires_at: datetime | None = None
+    expires_after_interval: str = ""
+    expires_after_count: int = 1
     rollover_min_units: int = 0
     rollover_max_units: int | None = None
     recurrence_interval: str = ""
@@ -58,8 +63,8 @@ def create(
 
     :raises NotFound: where there is no such customer.
     :raises FeatureUnknown, FeatureNotMetered: for a key that names no metered feature.
-    :raises Invalid: for an expiry that has passed or lies before the effect, a rollover that
-        contradicts itself, or a feature whose units are allocated.
+    :raises Invalid: for an expiry that is given twice, has passed or lies before the effect, a
+        rollover that contradicts itself, or a feature whose units are allocated.
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
     feature = drawing.get_metered_features(keys=[order.feature_key])[order.feature_key]
@@ -70,8 +75,9 @@ def create(
             customer, at = opening.open_place_step(
                 customer_id=customer_id, feature=feature, clock=clock
             )
-            _refuse_contradiction(order, feature, at=at)
-            grant = _make(customer, feature, order, actor, at=at)
+            dated = _dated(order, at=at)
+            _refuse_contradiction(dated, feature, at=at)
+            grant = _make(customer, feature, dated, actor, at=at)
             balances.rederive(customer=customer, at=at, place=Place(feature.id, ""))
             _publish(grant, event_type=CREATED, at=at)
             grant = Grant.objects.get(pk=grant.pk)
@@ -129,6 +135,26 @@ def void(
             )
 
     return idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
+
+
+def _dated(order: Order, *, at: datetime) -> Order:
+    """Return the order with the instant of its end, counted from its effect in UTC."""
+    if not order.expires_after_interval:
+        return order
+    if order.expires_at is not None:
+        detail = "Give expires_at or expires_after, not both."
+        raise errors.Invalid.at("/expires_after", code="not_both", detail=detail)
+    lasting = Recurrence(
+        anchor=order.effective_at or at,
+        time_zone="UTC",
+        interval=Interval(order.expires_after_interval),
+        count=order.expires_after_count,
+    )
+    try:
+        return replace(order, expires_at=periods.boundary(lasting, index=1))
+    except OverflowError as error:
+        detail = "The grant would end after the year 9999."
+        raise errors.Invalid.at("/expires_after", code="too_late", detail=detail) from error
 
 
 def _refuse_contradiction(order: Order, feature: FeatureFacts, *, at: datetime) -> None:

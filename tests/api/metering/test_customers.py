@@ -1,10 +1,13 @@
 """Grants and overrides over HTTP: made, listed, ended, and refused with nothing changed."""
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Permission
 
+from core import clock
 from core.models import IdempotencyRecord, OutboxEvent
 from metering.models import Balance, Grant, UsageEntry
 from subscriptions.models import Override
@@ -12,6 +15,7 @@ from tests import factories
 
 pytestmark = pytest.mark.django_db
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "credits.json").read_text())
 
 
 @pytest.fixture
@@ -86,6 +90,20 @@ class TestGrants:
             {"kind": "grant", "key": "api_calls", "units": 50},
         ]
 
+    @pytest.mark.parametrize("vector", VECTORS["expiry"], ids=lambda each: each["id"])
+    def test_end_an_interval_after_their_effect_by_the_calendar(self, backend, vector):
+        interval, count = vector["duration"]
+        body = {
+            "feature": "api_calls",
+            "units": 50,
+            "effective_at": vector["effective_at"],
+            "expires_after": {"interval": interval, "count": count},
+        }
+        with clock.overridden(factories.standing(datetime.fromisoformat(vector["effective_at"]))):
+            made = post(backend, "grants", body)
+        assert made.status_code == 201, made.json()
+        assert made.json()["expires_at"] == vector["expected_expires_at"]
+
     def test_end_when_voided_and_keep_what_they_gave(self, backend):
         grant = post(backend, "grants", {"feature": "api_calls", "units": 50, "priority": 1}).json()
         usage = {"customer": "acme", "feature": "api_calls", "units": 20}
@@ -133,6 +151,26 @@ class TestGrants:
                 {"feature": "api_calls", "units": 1, "expires_at": "2027-01-01T00:00:00"},
                 400,
                 "naive_datetime",
+            ),
+            (
+                {
+                    "feature": "api_calls",
+                    "units": 1,
+                    "expires_at": "2027-01-01T00:00:00Z",
+                    "expires_after": {"interval": "day"},
+                },
+                422,
+                "invalid",
+            ),
+            (
+                {
+                    "feature": "api_calls",
+                    "units": 1,
+                    "effective_at": "9990-01-01T00:00:00Z",
+                    "expires_after": {"interval": "year", "count": 10},
+                },
+                422,
+                "invalid",
             ),
             ({"feature": "api_calls", "units": 1, "limit": 5}, 400, "unknown_field"),
             (

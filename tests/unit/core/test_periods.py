@@ -145,6 +145,14 @@ class TestPeriods:
         with pytest.raises(ValueError, match="no boundary"):
             periods.boundary(forever, index=1)
 
+    @pytest.mark.parametrize("interval", [Interval.HOUR, Interval.WEEK, Interval.YEAR])
+    def test_end_with_the_calendar(self, interval):
+        endless = Recurrence(
+            anchor=datetime(2026, 1, 1, tzinfo=UTC), time_zone="UTC", interval=interval
+        )
+        with pytest.raises(OverflowError):
+            periods.boundary(endless, index=10**8)
+
     @pytest.mark.parametrize(
         "wrong",
         [
