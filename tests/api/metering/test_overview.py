@@ -421,6 +421,10 @@ class TestLedger:
         answer = client.get(self.URL, query)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
 
+    def test_of_a_feature_that_is_none_is_refused(self, client, pro):
+        answer = client.get(self.URL, {"feature": "api_cals"})
+        assert (answer.status_code, answer.json()["code"]) == (404, "feature_unknown")
+
     def test_of_others_is_not_shown(self, client, pro, at):
         stranger = factories.client_for(factories.make_user(at=at))
         assert stranger.get(self.URL).json()["results"] == []
