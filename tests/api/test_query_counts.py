@@ -10,7 +10,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from core.models import User
+from core.models import Customer, User
+from core.services.idempotency import KeyedRequest
+from metering.models import Grant
+from metering.services import granting
 from subscriptions.models import Subscription
 from tests import factories
 
@@ -101,3 +104,34 @@ class TestStatements:
         assert measured(client) == stated
         widen(user, at=at)
         assert measured(client) == stated
+
+
+class TestConsume:
+    """Statements between BEGIN and COMMIT, whatever stands beside the allowance."""
+
+    GRANTED_MAX = 6  # balance and grants locked, both written, the burn, the line
+
+    @pytest.fixture
+    def customer(self, user, at) -> Customer:
+        customer = factories.customer_of(user)
+        for number in range(3):
+            granting.create(
+                customer_id=customer.pk,
+                order=granting.Order(feature_key="api_calls", units=50, priority=1),
+                actor=factories.ACTOR,
+                keyed=KeyedRequest(key=f"grant{number}", fingerprint="f"),
+                render=lambda row: {"id": str(row.pk)},
+                clock=factories.standing(at),
+            )
+        return customer
+
+    def counted(self, customer, *, at) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            factories.consume(customer, 1, at=at)
+        sent = [each["sql"] for each in queries]
+        begun = next(n for n, sql in enumerate(sent) if sql.startswith("SAVEPOINT"))
+        return len([sql for sql in sent[begun:] if "SAVEPOINT" not in sql])
+
+    def test_of_granted_units_are_few_however_many_grants_stand(self, customer, at):
+        assert self.counted(customer, at=at) <= self.GRANTED_MAX
+        assert Grant.objects.filter(remaining_units__lt=50).count() == 1
