@@ -76,6 +76,7 @@ def _content(version: PlanVersion) -> dict[str, str]:
     lines = {
         "trial": f"{version.trial_days} days, then {version.trial_end_policy}",
         "grace": f"{version.grace_seconds} seconds",
+        "retries exhausted": version.past_due_policy,
     }
     for price in version.prices.all():
         lines[f"price {price.key}"] = price_text(price)

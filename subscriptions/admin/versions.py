@@ -211,7 +211,8 @@ class PlanVersionAdmin(base.EngineAdmin[PlanVersion]):
     ordering = ("plan__plan_group__key", "plan__rank", "plan__key", "-number")
     fields = (
         ("plan_link", "version", "state"),
-        ("trial_days", "trial_end_policy", "grace_seconds"),
+        ("trial_days", "trial_end_policy"),
+        ("grace_seconds", "past_due_policy"),
         ("published_at", "archived_at"),
         "grants",
     )

@@ -122,6 +122,10 @@ class PlanVersion(models.Model):
         PAUSE = "pause"
         CREATE_INVOICE = "create_invoice"
 
+    class PastDuePolicy(models.TextChoices):
+        UNPAID = "unpaid"
+        CANCEL = "cancel"
+
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
     status = models.CharField(max_length=16, choices=Status, default=Status.DRAFT)
@@ -130,6 +134,13 @@ class PlanVersion(models.Model):
         max_length=16, choices=TrialEndPolicy, default=TrialEndPolicy.CANCEL
     )
     grace_seconds = models.PositiveIntegerField(default=604_800)
+    past_due_policy = models.CharField(
+        max_length=16,
+        choices=PastDuePolicy,
+        default=PastDuePolicy.UNPAID,
+        db_default="unpaid",
+        help_text="What follows where every retry of a payment failed.",
+    )
     created_at = models.DateTimeField()
     published_at = models.DateTimeField(null=True, blank=True)
     archived_at = models.DateTimeField(null=True, blank=True)

@@ -38,10 +38,6 @@ class Subscription(models.Model):
     Source: domain.md rules are in `subscriptions.status`.
     """
 
-    class PastDuePolicy(models.TextChoices):
-        UNPAID = "unpaid"
-        CANCEL = "cancel"
-
     class Status(models.TextChoices):
         SCHEDULED = "scheduled"
         INCOMPLETE = "incomplete"
@@ -89,8 +85,8 @@ class Subscription(models.Model):
     past_due_since = models.DateTimeField(null=True, blank=True)
     past_due_policy = models.CharField(
         max_length=16,
-        choices=PastDuePolicy,
-        default=PastDuePolicy.UNPAID,
+        choices=PlanVersion.PastDuePolicy,
+        default=PlanVersion.PastDuePolicy.UNPAID,
         help_text="What follows where every retry of a payment failed.",
     )
     failed_payments = models.PositiveIntegerField(

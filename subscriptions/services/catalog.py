@@ -50,6 +50,7 @@ def draft_step(*, plan: Plan, at: datetime, actor: Actor = SYSTEM) -> PlanVersio
         version.trial_days = newest.trial_days
         version.trial_end_policy = newest.trial_end_policy
         version.grace_seconds = newest.grace_seconds
+        version.past_due_policy = newest.past_due_policy
     version.save(force_insert=True)
     if newest is not None:
         _copy_content(newest, version)

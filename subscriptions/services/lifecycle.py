@@ -241,6 +241,7 @@ def _new_row(
         requires_payment=offer.requires_payment,
         trial_end_policy=version.trial_end_policy,
         grace_seconds=version.grace_seconds,
+        past_due_policy=version.past_due_policy,
     )
     if is_trial:
         row.status = Status.TRIALING

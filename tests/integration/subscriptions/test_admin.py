@@ -37,6 +37,7 @@ def version_form(version: PlanVersion, *, limit: str, amount: str) -> dict[str, 
         "trial_days": "14",
         "trial_end_policy": "cancel",
         "grace_seconds": "604800",
+        "past_due_policy": "cancel",
         "prices-TOTAL_FORMS": "1",
         "prices-INITIAL_FORMS": "1",
         "prices-0-id": str(price.pk),
@@ -77,7 +78,7 @@ class TestPlanVersion:
         form = version_form(world.draft, limit="77", amount="1500")
         assert manager.post(staff.page(world.draft), form).status_code == 302
         world.draft.refresh_from_db()
-        assert world.draft.trial_days == 14
+        assert (world.draft.trial_days, world.draft.past_due_policy) == (14, "cancel")
         granted = Entitlement.objects.get(plan_version=world.draft)
         assert (granted.limit_units, granted.rollover_max_units) == (77, 20)
         assert (granted.value, granted.alert_percents) == (None, [])

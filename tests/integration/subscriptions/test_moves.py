@@ -160,10 +160,11 @@ class TestPayments:
         ]
 
     @pytest.mark.parametrize(("policy", "status"), [("unpaid", "unpaid"), ("cancel", "canceled")])
-    def test_whose_retries_are_exhausted_follow_the_policy(self, pro, at, policy, status):
-        Subscription.objects.update(past_due_policy=policy)
-        note(pro, "payment_failed", at)
-        assert note(pro, "retries_exhausted", at + DAY).status == status
+    def test_whose_retries_are_exhausted_follow_the_policy_of_the_version(self, at, policy, status):
+        factories.make_plan("firm", at=at, price_minor=2900, version={"past_due_policy": policy})
+        row = factories.subscribe(factories.make_customer(at=at), "firm", at=at)
+        note(row, "payment_failed", at)
+        assert note(row, "retries_exhausted", at + DAY).status == status
 
     def test_that_come_late_are_recorded_and_alerted_and_revive_nothing(self, pro, at):
         act(actions.cancel_now, pro, at)
