@@ -45,8 +45,10 @@ def dying(point: str, action) -> None:
     child = os.fork()
     if child == 0:
         os.environ["ENGINE_CRASH_AT"] = point
-        action()
-        os._exit(0)
+        try:
+            action()
+        finally:
+            os._exit(0)
     _, ended = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(ended) == faults.EXIT_CODE
 
