@@ -30,7 +30,11 @@ def movements(ids: Sequence[UUID]) -> Iterator[Difference]:
         ends[subscription_id] = end
     for row in rows:
         at = clocks.customer_clock(row.customer, clock=clock).now()
-        is_true = revenue.mrr_minor(row=row, taken=selectors.list_taken(row, at=at))
+        is_true = revenue.mrr_minor(
+            row=row,
+            taken=selectors.list_taken(row, at=at),
+            redemption=selectors.find_redemption(subscription_id=row.pk),
+        )
         if ends.get(row.pk, 0) != is_true:
             end = ends.get(row.pk, 0)
             yield _difference(row.customer_id, str(row.pk), stored=end, recounted=is_true)

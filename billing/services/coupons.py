@@ -106,8 +106,9 @@ def redeem_step(*, key: str, row: Subscription, currency: str, at: datetime) -> 
         redeemed_at=at,
     )
     for draft in Invoice.objects.filter(subscription=row, status=Invoice.Status.DRAFT):
-        drafting.add_up_step(invoice=draft)
-    revenue.follow_step(row=row, taken=selectors.list_taken(row, at=at), at=at)
+        drafting.add_up_step(invoice=draft, redemption=redemption)
+    taken = selectors.list_taken(row, at=at)
+    revenue.follow_step(row=row, taken=taken, redemption=redemption, at=at)
     return redemption
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.db.models import F
 
-from billing import invoicing, selectors
+from billing import invoicing
 from billing.invoicing import Fee
 from billing.lines import PlannedLine
 from billing.models import Invoice, InvoiceLine, Redemption
@@ -14,11 +14,16 @@ from subscriptions.models import AddOnPrice, Price, Subscription
 
 
 def draft_step(
-    *, row: Subscription, planned: Sequence[PlannedLine], currency: str, at: datetime
+    *,
+    row: Subscription,
+    planned: Sequence[PlannedLine],
+    redemption: Redemption | None,
+    at: datetime,
 ) -> Invoice | None:
     """Add the lines to the subscription's draft of the instant; None where there are none.
 
-    The caller holds the customer's lock. The draft is issued by an operation of its own.
+    The redemption's coupon discounts them. The caller holds the customer's lock. The draft is
+    issued by an operation of its own.
     """
     db.transaction_required()
     if not planned:
@@ -29,32 +34,41 @@ def draft_step(
     former = list(invoice.lines.order_by("id")) if invoice else []
     if invoice is None:
         invoice = Invoice(
-            customer_id=row.customer_id, subscription=row, billed_at=at, currency=currency
+            customer_id=row.customer_id,
+            subscription=row,
+            billed_at=at,
+            currency=_currency_of(planned),
         )
     fresh = [_line(each, invoice=invoice) for each in planned]
-    _add_up(invoice, [*former, *fresh])
+    _add_up(invoice, [*former, *fresh], redemption=redemption)
     invoice.save()
     InvoiceLine.objects.bulk_update(former, ["discount_minor"])
     InvoiceLine.objects.bulk_create(fresh)
     return invoice
 
 
-def add_up_step(*, invoice: Invoice) -> None:
-    """Apply the subscription's coupon to the draft's fees, and write what it adds up to.
+def add_up_step(*, invoice: Invoice, redemption: Redemption) -> None:
+    """Apply the redemption's coupon to the draft's fees, and write what it adds up to.
 
     The caller holds the customer's lock.
     """
     lines = list(invoice.lines.order_by("id"))
-    _add_up(invoice, lines)
+    _add_up(invoice, lines, redemption=redemption)
     invoice.save()
     InvoiceLine.objects.bulk_update(lines, ["discount_minor"])
 
 
-def _add_up(invoice: Invoice, lines: Sequence[InvoiceLine]) -> None:
+def _currency_of(planned: Sequence[PlannedLine]) -> str:
+    prices = (line.price or line.metered_price for line in planned)
+    return next(each.currency for each in prices if each is not None)
+
+
+def _add_up(
+    invoice: Invoice, lines: Sequence[InvoiceLine], *, redemption: Redemption | None
+) -> None:
     """Put the coupon, the discounts and the totals on the draft and its lines."""
-    _redeem_step(
-        invoice, has_fees=any(line.is_discountable and line.amount_minor for line in lines)
-    )
+    if any(line.is_discountable and line.amount_minor for line in lines):
+        _redeem_step(invoice, redemption)
     offs = [invoice.redemption.coupon.off] if invoice.redemption else []
     totals = invoicing.add_up(
         [
@@ -71,12 +85,9 @@ def _add_up(invoice: Invoice, lines: Sequence[InvoiceLine]) -> None:
     invoice.total_minor = totals.total_minor
 
 
-def _redeem_step(invoice: Invoice, *, has_fees: bool) -> None:
-    """Let the draft take one of the invoices that the coupon discounts, where fees stand on it."""
-    if invoice.redemption is not None or not has_fees:
-        return
-    redemption = selectors.find_redemption(subscription_id=invoice.subscription_id)
-    if redemption is None or redemption.invoices_left == 0:
+def _redeem_step(invoice: Invoice, redemption: Redemption | None) -> None:
+    """Let the draft take one of the invoices that the coupon discounts."""
+    if invoice.redemption is not None or redemption is None or redemption.invoices_left == 0:
         return
     if redemption.coupon.currency not in {"", invoice.currency}:
         return

@@ -62,8 +62,10 @@ def renewed_step(event: Event) -> None:
         if line.period is None
         or Billed(item=line.item, starts_at=line.period.starts_at) not in billed
     ]
-    _draft(row, [*_usage_lines(row, at=at), *opening], at=at)
-    revenue.follow_step(row=row, taken=taken, at=at)
+    redemption = selectors.find_redemption(subscription_id=row.pk)
+    planned = [*_usage_lines(row, at=at), *opening]
+    drafting.draft_step(row=row, planned=planned, redemption=redemption, at=at)
+    revenue.follow_step(row=row, taken=taken, redemption=redemption, at=at)
 
 
 def plan_changed_step(event: Event) -> None:
@@ -197,13 +199,14 @@ def _mark(row: Subscription, *, at: datetime) -> None:
 
 
 def _follow_revenue(row: Subscription, *, at: datetime) -> None:
-    revenue.follow_step(row=row, taken=selectors.list_taken(row, at=at), at=at)
+    taken = selectors.list_taken(row, at=at)
+    redemption = selectors.find_redemption(subscription_id=row.pk)
+    revenue.follow_step(row=row, taken=taken, redemption=redemption, at=at)
 
 
 def _draft(row: Subscription, planned: Sequence[PlannedLine], *, at: datetime) -> None:
-    prices = (line.price or line.metered_price for line in planned)
-    currency = next((each.currency for each in prices if each is not None), "")
-    drafting.draft_step(row=row, planned=planned, currency=currency, at=at)
+    redemption = selectors.find_redemption(subscription_id=row.pk) if planned else None
+    drafting.draft_step(row=row, planned=planned, redemption=redemption, at=at)
 
 
 def _row_of(event: Event) -> Subscription:

@@ -7,13 +7,15 @@ from fractions import Fraction
 from billing import mrr, pricing, selectors
 from billing.invoicing import Off
 from billing.lines import Taken
-from billing.models import MrrMovement
+from billing.models import MrrMovement, Redemption
 from core import db, money
 from core.periods import Interval
 from subscriptions.models import Subscription
 
 
-def follow_step(*, row: Subscription, taken: Sequence[Taken], at: datetime) -> MrrMovement | None:
+def follow_step(
+    *, row: Subscription, taken: Sequence[Taken], redemption: Redemption | None, at: datetime
+) -> MrrMovement | None:
     """Write how far the subscription's MRR moved by what it takes now; None where it did not.
 
     The caller holds the customer's lock. After it, the sum of the movements is the MRR.
@@ -21,7 +23,7 @@ def follow_step(*, row: Subscription, taken: Sequence[Taken], at: datetime) -> M
     db.transaction_required()
     last = selectors.find_last_movement(subscription_id=row.pk)
     before_minor = last.mrr_minor if last else 0
-    after_minor = mrr_minor(row=row, taken=taken)
+    after_minor = mrr_minor(row=row, taken=taken, redemption=redemption)
     if after_minor == before_minor:
         return None
     priced = [each for each in taken if not each.price.is_free]
@@ -44,12 +46,12 @@ def follow_step(*, row: Subscription, taken: Sequence[Taken], at: datetime) -> M
     )
 
 
-def mrr_minor(*, row: Subscription, taken: Sequence[Taken]) -> int:
+def mrr_minor(*, row: Subscription, taken: Sequence[Taken], redemption: Redemption | None) -> int:
     """Return the subscription's MRR: exact fractions, added, rounded once."""
     priced = [each for each in taken if not each.price.is_free]
     if row.status not in mrr.BILLED_STATUSES or not priced:
         return 0
-    off = _lasting_off(row)
+    off = _lasting_off(redemption)
     return mrr.to_minor(sum((_monthly(each, off=off) for each in priced), Fraction(0)))
 
 
@@ -64,8 +66,7 @@ def _monthly(taken: Taken, *, off: Off | None) -> Fraction:
     )
 
 
-def _lasting_off(row: Subscription) -> Off | None:
-    redemption = selectors.find_redemption(subscription_id=row.pk)
+def _lasting_off(redemption: Redemption | None) -> Off | None:
     is_lasting = redemption is not None and redemption.coupon.duration == "forever"
     return redemption.coupon.off if redemption and is_lasting else None
 

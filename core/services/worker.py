@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import close_old_connections
-from django.db.models import Q
 
 from core import clock as clocks
 from core import db
@@ -60,26 +59,38 @@ def run_pass(
     """Do what is due now, at most so many pieces of each kind."""
     totals = Totals()
     for job in jobs:
-        at = clock.now()
-        failures = WorkFailure.objects.filter(job=job.name)
-        waiting = failures.filter(Q(next_attempt_at__isnull=True) | Q(next_attempt_at__gt=at))
-        excluded = set(waiting.values_list("key", flat=True))
-        for key in job.list_due(at=at, limit=limit, excluded=excluded):
-            if should_stop():
-                return totals
-            totals += _work(job, key, clock)
+        totals += _pass(job, clock=clock, should_stop=should_stop, limit=limit)
+    return totals
+
+
+def _pass(job: Job, *, clock: clocks.Clock, should_stop: Stop, limit: int) -> Totals:
+    """Do what is due of one kind; what is done has failed no more."""
+    at = clock.now()
+    failures = WorkFailure.objects.filter(job=job.name)
+    known = dict(failures.values_list("key", "next_attempt_at"))
+    waiting = {key for key, due in known.items() if due is None or due > at}
+    totals, done = Totals(), []
+    for key in job.list_due(at=at, limit=limit, excluded=waiting):
+        if should_stop():
+            break
+        worked = _work(job, key, clock)
+        totals += worked
+        if worked.failed:
+            continue
+        if key in known:
+            failures.filter(key=key).delete()
+        done.append(key)
+    failures.filter(key__in=done).delete()
     return totals
 
 
 def _work(job: Job, key: str, clock: clocks.Clock) -> Totals:
     try:
-        is_done = job.work(key=key, clock=clock)
-        WorkFailure.objects.filter(job=job.name, key=key).delete()
+        return Totals(done=int(job.work(key=key, clock=clock)))
     except Exception as error:
         logger.exception("%s %s failed", job.name, key)
         _note_failure(job, key, error, at=clock.now())
         return Totals(failed=1)
-    return Totals(done=int(is_done))
 
 
 def _note_failure(job: Job, key: str, error: Exception, *, at: datetime) -> None:

@@ -195,7 +195,8 @@ def check_mrr(customer: Customer, at: datetime) -> None:
             assert start + sum(each.amount_minor for each in by_month[month]) == end
             start = end
         taken = selectors.list_taken(row, at=at)
-        assert total == revenue.mrr_minor(row=row, taken=taken)
+        redemption = selectors.find_redemption(subscription_id=row.pk)
+        assert total == revenue.mrr_minor(row=row, taken=taken, redemption=redemption)
 
 
 def check_numbers() -> None:
