@@ -7,7 +7,7 @@ export PORT DEBUG
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench torture
+.PHONY: help run test check format bench torture mutate
 
 help: ## Show these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -35,6 +35,9 @@ bench: .venv/.development ## Measure the hot paths; NAME=hot_key for one
 torture: .venv/.development ## Break the engine for long: faults, and generated requests
 	@FAULT_SCALE=20 SCHEMATHESIS_EXAMPLES=200 $(PY) -m pytest tests/faults tests/contract -s --no-cov --timeout 0
 
+mutate: .venv/.mutation ## Change the pure core in small ways and count what its tests notice
+	@$(PY) -m benchmarks mutants
+
 .venv/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: install Python 3.11 or newer, or set PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is `$(PYTHON) --version`. Set PYTHON=/path/to/python3.11"; exit 1; }
@@ -50,3 +53,7 @@ torture: .venv/.development ## Break the engine for long: faults, and generated 
 	@echo "── installing what testing needs (a minute or two the first time)"
 	@.venv/bin/pip install --disable-pip-version-check --quiet --progress-bar on -r requirements-dev.txt
 	@touch $@ .venv/.runtime
+
+.venv/.mutation: requirements-mutation.txt .venv/.development
+	@.venv/bin/pip install --disable-pip-version-check --quiet --progress-bar on -r requirements-mutation.txt
+	@touch $@

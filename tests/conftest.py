@@ -8,6 +8,7 @@ import pytest
 import redis
 from django.core.cache import caches
 from django.db import connection, transaction
+from hypothesis import HealthCheck, settings
 
 from core import clock
 from core.api import access, authentication
@@ -15,6 +16,15 @@ from subscriptions import selectors, switches
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 COVERING = {"unit", "integration", "api", "concurrency"}  # what shows that the rules are tested
+# mutmut runs the suite again and again in one process, and each mutant must meet the same examples.
+settings.register_profile(
+    "mutants",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.differing_executors],
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -136,6 +137,14 @@ class TestPeriods:
         assert periods.boundary(daily, index=1) == datetime(2027, 3, 28, 1, 30, tzinfo=UTC)
         assert periods.boundary(daily, index=2) == datetime(2027, 3, 29, 0, 30, tzinfo=UTC)
 
+    def test_are_told_in_utc(self):
+        anchor = datetime(2026, 3, 1, 9, tzinfo=ZoneInfo(BERLIN))
+        for interval in Interval:
+            recurrence = Recurrence(anchor=anchor, time_zone=BERLIN, interval=interval)
+            assert periods.boundary(recurrence, index=0).tzinfo is UTC
+            assert periods.period_at(recurrence, at=anchor).starts_at.tzinfo is UTC
+        assert periods.boundary(recurrence, index=1).tzinfo is UTC
+
     def test_of_a_lifetime_never_end(self):
         anchor = datetime(2024, 5, 5, tzinfo=UTC)
         forever = Recurrence(anchor=anchor, time_zone="UTC", interval=Interval.LIFETIME)
@@ -170,3 +179,35 @@ class TestPeriods:
         }
         with pytest.raises(ValueError, match=r"offset|IANA|at least"):
             Recurrence(**(fields | wrong))
+
+
+class TestBounds:
+    """What lies exactly on a bound."""
+
+    def test_a_billing_day_may_be_the_start_itself_and_is_clamped_to_short_months(self):
+        def first(*start, day):
+            return periods.first_boundary_on_or_after(
+                start=date(*start), anchor_day=day, interval=Interval.MONTH
+            )
+
+        assert first(2027, 1, 15, day=15) == date(2027, 1, 15)
+        assert first(2027, 1, 14, day=15) == date(2027, 1, 15)
+        assert first(2027, 1, 16, day=15) == date(2027, 2, 15)
+        assert first(2027, 1, 31, day=30) == date(2027, 2, 28)
+        assert first(2027, 12, 31, day=30) == date(2028, 1, 30)
+
+    def test_a_rolling_window_holds_its_end_and_not_its_beginning(self):
+        at = datetime(2026, 3, 1, tzinfo=UTC)
+        times = [at - timedelta(seconds=each) for each in (-1, 0, 59, 60, 61)]
+        assert periods.in_rolling_window(times=times, at=at, seconds=60) == 2
+
+    @pytest.mark.parametrize(("seconds", "is_accepted"), [(-61, 0), (-60, 1), (5, 1), (6, 0)])
+    def test_an_event_is_accepted_on_both_bounds(self, seconds, is_accepted):
+        received_at = datetime(2026, 3, 1, tzinfo=UTC)
+        found = periods.is_accepted(
+            event_at=received_at + timedelta(seconds=seconds),
+            received_at=received_at,
+            late_horizon_seconds=60,
+            future_skew_seconds=5,
+        )
+        assert found == bool(is_accepted)

@@ -39,6 +39,13 @@ class TestWindows:
         assert cut(early, late, interval) == [(early, second), (second, late)]
         assert cut(first, third, interval) == [(first, second), (second, third)]
 
+    def test_of_a_span_that_begins_within_a_second_end_on_the_whole_minute(self):
+        begins_at = datetime(2026, 3, 4, 12, 0, 30, 5, tzinfo=UTC)
+        assert cut(begins_at, at(2026, 3, 4, 12, 2), Interval.MINUTE) == [
+            (begins_at, at(2026, 3, 4, 12, 1)),
+            (at(2026, 3, 4, 12, 1), at(2026, 3, 4, 12, 2)),
+        ]
+
     def test_of_days_have_23_and_25_hours_where_the_clock_moves(self):
         spring = cut(at(2027, 3, 27, 23), at(2027, 3, 29, 22), Interval.DAY, "Europe/Berlin")
         autumn = cut(at(2026, 10, 24, 22), at(2026, 10, 26, 23), Interval.DAY, "Europe/Berlin")
