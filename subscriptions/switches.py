@@ -11,7 +11,8 @@ from datetime import datetime
 
 from core import clock as clocks
 from subscriptions import errors
-from subscriptions.models import FeatureSwitch
+from subscriptions.facts import FeatureFacts
+from subscriptions.models import Feature, FeatureSwitch
 
 AGE_SECONDS_MAX = 2.0
 State = FeatureSwitch.State
@@ -54,6 +55,26 @@ def is_open_to_all(feature_id: int) -> bool:
     """Tell whether an operator lets everybody use the feature, over any limit."""
     switch = state_of(feature_id)
     return switch is not None and switch.state == State.ALLOW
+
+
+def is_on(feature: FeatureFacts, *, otherwise: bool) -> bool:
+    """Tell whether the feature is on: as its switch says, and without one as what is granted says.
+
+    A switch that opens a value or units to all grants none of them.
+    """
+    switch = state_of(feature.id)
+    if switch is None:
+        return otherwise
+    if switch.state == State.DENY:
+        return False
+    return otherwise or feature.type == Feature.Type.BOOLEAN
+
+
+def fingerprint() -> str:
+    """Return what tells the switches in force now from others; empty where there are none."""
+    now = clocks.process_clock().now()
+    found = sorted(_copy().items())
+    return ",".join(f"{key}:{each.state}" for key, each in found if now < each.expires_at)
 
 
 def remember(switches: dict[int, Switch], *, loaded_at: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf
@@ -41,6 +42,7 @@ STATUS_BY_CATEGORY = {
 }
 CHALLENGE = 'Bearer realm="api", Api-Key realm="api"'
 SAFE_METHODS = ("GET", "HEAD")
+ADMIN = "/admin/"
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 logger = logging.getLogger(__name__)
 
@@ -91,8 +93,10 @@ def render_exception(error: Exception, context: Mapping[str, Any]) -> Response:
 
 
 def respond(error: DomainError, *, request: HttpRequest) -> HttpResponse:
-    """Return the problem of an error outside API views."""
+    """Return the problem of an error outside API views; to people in the admin, as a page."""
     metrics.PROBLEMS.labels(error.code).inc()
+    if request.path.startswith(ADMIN):
+        return _page(error, request=request)
     body = json.JSONRenderer().render(document(error, request_id=request_id(request)))
     return HttpResponse(
         body,
@@ -100,6 +104,13 @@ def respond(error: DomainError, *, request: HttpRequest) -> HttpResponse:
         content_type=MEDIA_TYPE,
         headers=headers(error),
     )
+
+
+def _page(error: DomainError, *, request: HttpRequest) -> HttpResponse:
+    status = STATUS_BY_CATEGORY[error.category]
+    shown = {"error": error, "status": status, "request_id": request_id(request)}
+    page = render_to_string("core/admin/refused.html", shown)
+    return HttpResponse(page, status=status, headers=headers(error))
 
 
 def translated(error: Exception) -> DomainError | None:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import redis
 from django.conf import settings
@@ -14,11 +15,11 @@ from redis.exceptions import RedisError
 
 from core import clock as clocks
 from core import db
-from core.models import Mail, ServiceKey
+from core.models import Mail, OutboxDelivery, ServiceKey, WorkFailure
 
 POSTGRES_VERSION_MIN = 140_000
 CLOCK_SKEW_SECONDS_MAX = 2.0
-MAIL_LAG_MAX = timedelta(minutes=15)
+MAIL_LAG_MAX = OUTBOX_LAG_MAX = timedelta(minutes=15)
 KEY_EXPIRES_SOON = timedelta(days=14)
 KEY_UNUSED = timedelta(days=90)
 TRIGGERS = ("usage_entry_no_update", "audit_entry_append_only")
@@ -155,6 +156,31 @@ def _mail() -> Iterator[Finding]:
         yield Finding(name="mail", grade=OK, detail="nothing waits")
 
 
+def _outbox() -> Iterator[Finding]:
+    now = clocks.process_clock().now()
+    waiting = OutboxDelivery.objects.filter(delivered_at__isnull=True).order_by("id")
+    oldest = waiting.first()
+    lag = now - _made_at(oldest.pk) if oldest else timedelta()
+    if lag > OUTBOX_LAG_MAX:
+        detail = f"{waiting.count()} deliveries wait, the oldest for {lag.total_seconds():.0f} s"
+        remedy = "Run manage.py worker, and look at manage.py parked."
+        yield Finding(name="outbox", grade=WARNING, detail=detail, remedy=remedy)
+    else:
+        yield Finding(
+            name="outbox", grade=OK, detail=f"delivered up to {lag.total_seconds():.0f} s"
+        )
+    parked = WorkFailure.objects.filter(next_attempt_at__isnull=True).count()
+    if parked:
+        detail = f"{parked} pieces of work failed for good and are parked"
+        remedy = "Run manage.py parked, mend the cause, and release them."
+        yield Finding(name="worker", grade=WARNING, detail=detail, remedy=remedy)
+
+
+def _made_at(identity: UUID) -> datetime:
+    """Return when an id of version 7 was made, to the millisecond."""
+    return datetime.fromtimestamp((identity.int >> 80) / 1000, UTC)
+
+
 def _keys() -> Iterator[Finding]:
     now = clocks.process_clock().now()
     for key in ServiceKey.objects.filter(revoked_at__isnull=True).order_by("created_at"):
@@ -175,5 +201,6 @@ PARTS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _clock,
     _redis,
     _mail,
+    _outbox,
     _keys,
 )

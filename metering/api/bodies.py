@@ -14,6 +14,7 @@ from metering.lines import LedgerLine
 from metering.models import UsageEntry
 from metering.selectors import Overview, Standing
 from metering.services.checking import Checked
+from subscriptions import switches
 from subscriptions.effective import Effective, Share
 from subscriptions.facts import FeatureFacts
 from subscriptions.models import Feature, Subscription
@@ -141,10 +142,15 @@ def _features(state: Overview) -> Body:
 
 
 def _value(has: Effective, group: InForce) -> object:
-    enabled = has.is_granted and not group.denial_code
+    enabled = _is_on(has, group)
     if has.feature.type == Feature.Type.BOOLEAN:
         return enabled
     return has.value if enabled else None
+
+
+def _is_on(has: Effective, group: InForce) -> bool:
+    granted = has.is_granted and not group.denial_code
+    return switches.is_on(has.feature, otherwise=granted)
 
 
 def _add_ons(state: Overview) -> list[Body]:
@@ -203,7 +209,7 @@ def entitlement_of(state: Overview, *, feature: FeatureFacts) -> Body:
         return _switch(state.others[feature.key], group)
     if feature.type == Feature.Type.METERED:
         return _metered(selectors.standing_of(state, feature=feature))
-    return _entitlement(feature, enabled=False, shares=())
+    return _entitlement(feature, enabled=switches.is_on(feature, otherwise=False), shares=())
 
 
 def _metered(standing: Standing) -> Body:
@@ -211,7 +217,7 @@ def _metered(standing: Standing) -> Body:
     has_any = derived.period is not None
     body = _entitlement(
         standing.feature,
-        enabled=has_any and not derived.denial_code,
+        enabled=switches.is_on(standing.feature, otherwise=has_any and not derived.denial_code),
         shares=derived.effective.shares,
     )
     body["limit"] = standing.limit_units
@@ -233,9 +239,7 @@ def _from_grants(standing: Standing) -> int:
 
 
 def _switch(has: Effective, group: InForce) -> Body:
-    body = _entitlement(
-        has.feature, enabled=has.is_granted and not group.denial_code, shares=has.shares
-    )
+    body = _entitlement(has.feature, enabled=_is_on(has, group), shares=has.shares)
     body["value"] = has.value
     return body
 
@@ -271,6 +275,7 @@ def overview_tag(state: Overview) -> str:
         names,
         counted,
         instant(state.next_change_at),
+        switches.fingerprint(),
     )
 
 

@@ -15,6 +15,7 @@ from metering.api import serializers as shapes
 from metering.services import explaining
 from subscriptions import errors as subscription_errors
 from subscriptions import selectors as subscription_selectors
+from subscriptions import switches
 
 OVERVIEW_EXAMPLE: dict[str, object] = {
     "plan": "Pro",
@@ -111,7 +112,10 @@ class EntitlementsView(APIView):
         )
         state = selectors.get_overview(customer=customer, clock=clock.process_clock())
         tag = responses.etag(
-            str(customer.pk), customer.revision, bodies.instant(state.next_change_at)
+            str(customer.pk),
+            customer.revision,
+            bodies.instant(state.next_change_at),
+            switches.fingerprint(),
         )
         return responses.conditional(request, tag=tag, body=lambda: bodies.entitlement_map(state))
 

@@ -71,9 +71,11 @@ class Entitlements:
 
         :raises FeatureUnknown: for a key that names no feature.
         """
-        subscription_selectors.get_feature(key=feature_key)
+        feature = subscription_selectors.get_feature(key=feature_key)
         has = self.overview.others.get(feature_key) if self.overview is not None else None
-        return has.value if has is not None and has.is_granted else None
+        is_granted = has is not None and has.is_granted
+        is_on = switches.is_on(feature, otherwise=is_granted)
+        return has.value if has is not None and is_on else None
 
     def standing(self, feature_key: str) -> Standing | None:
         """Return limit, use and reset of a metered feature; None where nothing is granted.

@@ -225,11 +225,16 @@ class TestOperation:
         browser, before = staff.client(superuser=True, csrf=True), staff.rows()
         answer = browser.post(staff.page(world.active, "cancel_now"), staff.confirmed())
         assert answer.status_code == 403
+        assert answer["Content-Type"].startswith("text/html")
+        assert "token is missing" in answer.content.decode()
         assert staff.rows() == before
 
     def test_of_a_row_that_is_not_there_is_not_found(self, world):
         gone = staff.page(world.key, "revoke_key").replace(str(world.key.pk), "7")
-        assert staff.client(superuser=True).get(gone).status_code == 404
+        answer = staff.client(superuser=True).get(gone)
+        assert answer.status_code == 404
+        assert answer["Content-Type"].startswith("text/html")
+        assert answer["X-Request-Id"] in answer.content.decode()
 
     def test_is_offered_where_the_row_and_the_role_let_it_make_sense(self, world):
         path = f"/admin/subscriptions/subscription/{world.waiting.pk}/mark-paid/"

@@ -5,6 +5,7 @@ import io
 import json
 from datetime import timedelta
 from unittest import mock
+from uuid import UUID
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -12,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
 from core import checks, clock, db
-from core.models import Mail, ServiceKey
+from core.models import Mail, OutboxDelivery, OutboxEvent, ServiceKey, WorkFailure
 from core.services import doctor
 
 pytestmark = pytest.mark.django_db
@@ -81,6 +82,18 @@ class TestDoctor:
         at = clock.process_clock().now() - timedelta(hours=1)
         Mail.objects.create(kind="reset", address="a@example.com", created_at=at, due_at=at)
         assert grades("mail") == {"warning"}
+
+    def test_finds_an_outbox_that_waits_and_work_that_is_parked(self):
+        assert grades("outbox") == {"ok"}
+        assert found("worker") == []
+        now = clock.process_clock().now()
+        event = OutboxEvent.objects.create(event_type="x", payload={}, occurred_at=now)
+        made_at = int((now - timedelta(hours=1)).timestamp() * 1000)
+        OutboxDelivery.objects.create(pk=UUID(int=made_at << 80), event=event, consumer="mail")
+        WorkFailure.objects.create(job="outbox", key="1", attempts=10, failed_at=now, error="gone")
+        assert grades("outbox") == {"warning"}
+        assert "1 deliveries wait" in found("outbox")[0].detail
+        assert grades("worker") == {"warning"}
 
     def test_finds_keys_that_expire_or_are_forgotten(self):
         now = clock.process_clock().now()

@@ -151,6 +151,43 @@ class TestUsage:
         assert (again.status_code, again.json()["used"]) == (200, 2)
 
 
+class TestShown:
+    """Switches and values obey as units do, wherever they are shown."""
+
+    @pytest.fixture
+    def client(self, at, feature):
+        factories.make_plan("free", at=at, booleans={"sso": True}, statics={"region": "eu"})
+        factories.make_feature("beta", at=at, kind="boolean")
+        return factories.client_for(factories.make_user(at=at))
+
+    def shown(self, client):
+        copy.forget()
+        found = client.get("/api/entitlements/").json()["entitlements"]
+        beta = client.get("/api/entitlements/beta/").json()
+        me = client.get("/api/subscriptions/me/").json()["features"]
+        enabled = {key: found[key]["enabled"] for key in ("sso", "region", "api_calls")}
+        return enabled | {"beta": beta["enabled"]}, me["sso"], me["region"]
+
+    def test_are_off_where_denied_and_on_where_opened(self, client, at):
+        on = {"sso": True, "region": True, "api_calls": True, "beta": False}
+        assert self.shown(client) == (on, True, "eu")
+        for key in ("sso", "region", "api_calls", "beta"):
+            turn(at, key=key)
+        assert self.shown(client) == (dict.fromkeys(on, False), False, None)
+        for key in ("sso", "beta"):
+            turn(at, key=key, state="allow")
+        opened = dict.fromkeys(on, False) | {"sso": True, "beta": True}
+        assert self.shown(client) == (opened, True, None)
+
+    def test_change_the_tags(self, client, at):
+        paths = ("/api/entitlements/", "/api/subscriptions/me/")
+        tags = {path: client.get(path)["ETag"] for path in paths}
+        turn(at, key="sso")
+        for path in paths:
+            assert client.get(path, HTTP_IF_NONE_MATCH=tags[path]).status_code == 200
+            copy.forget()
+
+
 class TestCommand:
     def run(self, *words) -> str:
         out = io.StringIO()
