@@ -48,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the load on a PostgreSQL of its own, print the figures, and return 0 where all held."""
     options = parsed(arguments)
     with Postgres() as postgres:
-        engine = Engine(database_url=postgres.url, **PRODUCTION).set_up()
+        pool = {"DATABASE_POOL_MAX": str(options.threads)}
+        engine = Engine(database_url=postgres.url, **PRODUCTION, **pool).set_up()
         try:
             engine.serve(workers=options.workers, threads=options.threads)
             report = run(engine, options)

@@ -77,7 +77,21 @@ class TestDecide:
             marks = verdict.marks
 
     def test_without_limits_allows(self):
-        assert rates.decide([], marks=[], now_us=0).is_allowed
+        verdict = rates.decide([], marks=[], now_us=0)
+        assert (verdict.is_allowed, verdict.retry_after_us) == (True, 0)
+
+    def test_that_is_allowed_waits_for_nothing_and_counts_whole_requests_and_seconds(self):
+        verdict = rates.decide(limited(MINUTE), marks=[7], now_us=8)
+        assert (verdict.is_allowed, verdict.retry_after_us) == (True, 0)
+        standing = rates.standing(MINUTE, mark=8 + 30_000_001, now_us=8)
+        assert (standing.remaining, standing.seconds_to_full) == (1, 31)
+        assert rates.standing(MINUTE, mark=7, now_us=8).seconds_to_full == 0
+
+    def test_takes_one_mark_for_each_limit(self):
+        with pytest.raises(ValueError, match="zip"):
+            rates.decide(limited(MINUTE), marks=[], now_us=0)
+        with pytest.raises(ValueError, match="zip"):
+            rates.decide(limited(MINUTE), marks=[0, 0], now_us=0)
 
     @pytest.mark.parametrize(("requests", "seconds"), [(3, 1), (7, 60), (1000, 1)])
     def test_rounds_the_interval_up_so_that_no_window_lets_one_more_in(self, requests, seconds):

@@ -1,12 +1,17 @@
 """May these units be counted now: every bound exactly, on rows that no database has seen."""
 
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
 import pytest
 
 from metering import decision
-from metering.decision import Denied, Draw, Item, Place
+from metering.decision import Denied, Draw, Item, Place, Row, Spot
 from metering.models import Balance
 from subscriptions.models import UNITS_MAX
 
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+LATER = NOW + timedelta(microseconds=1)
 CALLS, POOL = Place(1, ""), Place(2, "")
 KEYS = {CALLS: "api_calls", POOL: "credits"}
 
@@ -113,3 +118,50 @@ class TestRemaining:
 
     def test_of_an_unlimited_feature_is_unknown(self):
         assert decision.remaining_units(limit_units=None, counted_units=3) is None
+
+
+class TestRow:
+    """The row as a group of requests holds it in memory."""
+
+    def row(self, **given):
+        fields = {
+            "spot": Spot(customer_id=UUID(int=1), place=CALLS),
+            "pk": 1,
+            "used_units": 3,
+            "held_units": 2,
+            "carried_units": 1,
+            "limit_units": 10,
+            "mode": "hard",
+            "overage_cap_units": None,
+            "denial_code": "",
+            "is_plain": True,
+            "valid_until": None,
+            "holds_due_at": None,
+            "alert_units": None,
+            "decided_at": NOW,
+            "period_starts_at": NOW,
+            "period_ends_at": None,
+        }
+        return Row(**(fields | given))
+
+    def test_counts_in_memory_and_notes_what_it_moved(self):
+        held = self.row()
+        assert (held.counted_units, held.feature_id) == (6, CALLS.feature_id)
+        held.count(4)
+        held.count(1)
+        assert (held.used_units, held.moved_units, held.counted_units) == (8, 5, 11)
+
+    @pytest.mark.parametrize(
+        ("given", "suffices"),
+        [
+            ({}, True),
+            ({"is_plain": False}, False),
+            ({"valid_until": NOW}, False),
+            ({"valid_until": LATER}, True),
+            ({"holds_due_at": NOW}, False),
+            ({"holds_due_at": LATER}, True),
+            ({"valid_until": LATER, "holds_due_at": NOW}, False),
+        ],
+    )
+    def test_suffices_until_something_is_due(self, given, suffices):
+        assert self.row(**given).suffices(at=NOW) == suffices
