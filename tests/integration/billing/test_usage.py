@@ -1,6 +1,8 @@
 """Usage is billed once, by the tiers of its own period, however often and late it comes."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from billing.models import Coupon, InvoiceLine
 from billing.services import coupons, subscribing
 from core import db
 from core.services.idempotency import KeyedRequest
+from metering import selectors as metering_selectors
 from metering.models import UsageEntry
 from metering.services import opening, recording, reversing
 from metering.services.consumption import Request, Wanted
@@ -25,6 +28,12 @@ pytestmark = pytest.mark.django_db
 APRIL, MAY = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)
 JUNE, JULY = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
 HALF_WAY, DAY = datetime(2026, 4, 16, tzinfo=UTC), timedelta(days=1)
+VECTORS = {
+    each["id"]: each
+    for each in json.loads(Path("tests/vectors/transitions.json").read_text())[
+        "usage_on_change_vectors"
+    ]
+}
 
 
 def lines() -> list[tuple]:
@@ -64,9 +73,14 @@ def reverse(customer, *, at) -> None:
     )
 
 
-def sell_metered(key: str, *, rank: int, **terms) -> Plan:
+def sell_metered(key: str, *, rank: int, limit: int = 99_999, **terms) -> Plan:
     plan = factories.make_plan(
-        key, at=tills.STARTED, rank=rank, publish=False, limits={"api_calls": 99_999}
+        key,
+        at=tills.STARTED,
+        rank=rank,
+        publish=False,
+        limits={"api_calls": limit},
+        entitlement={"mode": "soft"},
     )
     return tills.price_plan(
         plan,
@@ -220,18 +234,30 @@ class TestChangeWithinThePeriod:
         assert lines() == [("metered", 150, 75, (APRIL, MAY), MAY)]
 
     def test_to_a_new_version_bills_the_overage_at_the_old_price(self, customer, till):
-        """UL13: 20 used of 10, 1.00 each beyond; the new version gives 20."""
-        plan = sell_metered("credits", rank=60, unit_amount="1", included="10")
+        vector = VECTORS["UL13"]
+        before, expected = vector["before"], vector["expected"]
+        terms = {"unit_amount": "1", "included": str(before["limit"])}
+        plan = sell_metered("credits", rank=60, limit=before["limit"], **terms)
         till.subscribe("credits", APRIL)
-        factories.consume(customer, 20, at=APRIL + DAY)
-        fresh = factories.new_version(plan, at=HALF_WAY, limits={"api_calls": 99_999})
-        old = plan.versions.get(number=1)
+        factories.consume(customer, before["used"], at=APRIL + DAY)
+        limits = {"api_calls": vector["change"]["new_limit"]}
+        fresh = factories.new_version(plan, at=HALF_WAY, limits=limits)
         migration.migrate_subscribers(
-            Migration(from_version_id=old.pk, to_version_id=fresh.pk),
+            Migration(from_version_id=plan.versions.get(number=1).pk, to_version_id=fresh.pk),
             actor=factories.ACTOR,
             clock=factories.standing(HALF_WAY),
         )
-        assert lines() == [("metered", 20, 1000, (APRIL, HALF_WAY), HALF_WAY)]
+        billed = expected["overage_billed_minor"]
+        assert lines() == [("metered", 20, billed, (APRIL, HALF_WAY), HALF_WAY)]
+        overview = metering_selectors.get_overview(
+            customer=customer, clock=factories.standing(HALF_WAY)
+        )
+        now = overview.standings["api_calls"]
+        assert (now.limit_units, now.used_units, now.remaining_units) == (
+            expected["limit"],
+            expected["used"],
+            expected["remaining"],
+        )
 
     def test_counts_seats_given_back_as_not_taken(self, customer, till):
         factories.make_feature("places", at=tills.STARTED)
