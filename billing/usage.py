@@ -33,12 +33,16 @@ NOTHING = Count(units=0, operations=0)
 
 @dataclass(frozen=True, kw_only=True)
 class BilledUsage:
-    """A line billed for a period's usage: its amount, and what of it was credited (≥ 0)."""
+    """A line billed for a period's usage: its amount, and what of it was given back (≥ 0).
+
+    Credits take usage back, credit notes the money alone.
+    """
 
     line_id: UUID
     amount_minor: int
     discount_minor: int
     credited_minor: int
+    noted_minor: int
     metered_price: MeteredPrice
 
 
@@ -114,7 +118,8 @@ def _credits(usage: Usage, *, amount_minor: int) -> Iterator[PlannedLine]:
         part = min(left, line.amount_minor)
         net = line.amount_minor - line.discount_minor
         given = min(
-            money.rounded(Fraction(part * net, line.amount_minor)), net - line.credited_minor
+            money.rounded(Fraction(part * net, line.amount_minor)),
+            net - line.credited_minor - line.noted_minor,
         )
         left -= part
         if given > 0:

@@ -121,7 +121,7 @@ def list_standing(
     if item is not None:
         found = found.filter(item=item)
     rows = list(found)
-    noted = _credit_noted(rows)
+    noted = credit_noted(rows)
     return [
         Standing(
             line_id=line.pk,
@@ -139,7 +139,7 @@ def list_standing(
     ]
 
 
-def _credit_noted(standing: Sequence[InvoiceLine]) -> dict[UUID, int]:
+def credit_noted(standing: Sequence[InvoiceLine]) -> dict[UUID, int]:
     """Return what credit notes took back of the lines: spread over the fees of their invoices."""
     notes = CreditNote.objects.filter(invoice__in={line.invoice_id for line in standing})
     amounts = dict(

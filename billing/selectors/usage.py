@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 
 from billing import usage
 from billing.models import Invoice, InvoiceLine
-from billing.selectors.invoices import RETURNED
+from billing.selectors.invoices import RETURNED, credit_noted
 from billing.usage import BilledUsage, Usage
 from core import periods
 from core.periods import Period, Recurrence
@@ -154,7 +154,7 @@ class _Reader:
 
     def _list_billed(self, *, since: datetime, until: datetime) -> list[BilledUsage]:
         """Return the lines that bill the feature's usage of a period, the oldest first."""
-        rows = (
+        rows = list(
             InvoiceLine.objects.filter(
                 subscription=self.row,
                 item=usage.item_of(self.price),
@@ -167,12 +167,14 @@ class _Reader:
             .annotate(returned=RETURNED)
             .order_by("id")
         )
+        noted = credit_noted(rows)
         return [
             BilledUsage(
                 line_id=line.pk,
                 amount_minor=line.amount_minor,
                 discount_minor=line.discount_minor,
                 credited_minor=-line.returned,
+                noted_minor=noted.get(line.pk, 0),
                 metered_price=line.metered_price or self.price,
             )
             for line in rows

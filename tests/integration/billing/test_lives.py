@@ -21,6 +21,9 @@ from billing.services import changing, corrections, coupons, revenue, subscribin
 from core import errors
 from core.models import Customer
 from core.services.idempotency import KeyedRequest
+from metering.models import UsageEntry
+from metering.services import reversing
+from metering.services.reversing import Reversal
 from subscriptions.models import Subscription
 from subscriptions.services import actions, lifecycle
 from subscriptions.services.changes import ChangeOrder
@@ -41,6 +44,7 @@ STEPS = st.one_of(
     st.tuples(st.just("pay"), st.booleans()),
     st.tuples(st.just("credit_note"), st.integers(1, 3000)),
     st.tuples(st.just("consume"), st.integers(1, 400)),
+    st.tuples(st.just("reverse"), st.integers(0, 3)),
     st.tuples(st.sampled_from(["pause", "resume", "cancel_now", "cancel_at_period_end"])),
 )
 
@@ -118,6 +122,12 @@ class Life:
 
     def consume(self, units: int) -> None:
         factories.consume(self.customer, units, at=self.at)
+
+    def reverse(self, number: int) -> None:
+        used = UsageEntry.objects.filter(customer=self.customer, kind="consume").order_by("-id")
+        for entry in used[number : number + 1]:
+            reversal = Reversal(customer_id=self.customer.pk, entry_id=entry.pk, keyed=self.keyed)
+            reversing.reverse(reversal, clock=self.clock)
 
     def act(self, name: str) -> None:
         row = Subscription.objects.filter(customer=self.customer).order_by("-id").first()

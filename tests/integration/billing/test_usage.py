@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from billing.models import Coupon, InvoiceLine
-from billing.services import coupons, subscribing
+from billing.services import corrections, coupons, subscribing
 from core import db
 from core.services.idempotency import KeyedRequest
 from metering import selectors as metering_selectors
@@ -179,6 +179,22 @@ class TestReversal:
         reverse(customer, at=MAY + DAY)
         till.settle(JUNE)
         assert lines()[1:] == [("proration_credit", 200, -75, (APRIL, MAY), JUNE)]
+
+    def test_gives_back_no_more_than_a_credit_note_left(self, customer, till):
+        till.subscribe("usage", APRIL)
+        factories.consume(customer, 200, at=APRIL + DAY)
+        till.settle(MAY)
+        invoice = till.issue(MAY)[1]
+        corrections.credit_note(
+            invoice_id=invoice.pk,
+            amount_minor=invoice.total_minor - 50,
+            actor=factories.ACTOR,
+            clock=factories.standing(MAY),
+        )
+        reverse(customer, at=MAY + DAY)
+        till.settle(JUNE)
+        back = lines()[1:]
+        assert [(kind, amount) for kind, _, amount, *_ in back] == [("proration_credit", -12)]
 
     def test_within_the_period_counts_before_it_is_billed(self, customer, till):
         till.subscribe("usage", APRIL)
