@@ -166,7 +166,8 @@ class TestMarkPaid:
     def test_is_refused_where_another_took_the_place(self, customer, at):
         waiting = factories.subscribe(customer, "pro", at=at, pay=False)
         Subscription.objects.filter(pk=waiting.pk).update(status="expired", ended_at=at)
-        factories.subscribe(customer, "basic", at=at)
+        factories.make_plan("team", at=STARTED, limits={"api_calls": 700}, price_minor=900)
+        factories.subscribe(customer, "team", at=at)
         Subscription.objects.filter(pk=waiting.pk).update(status="incomplete", ended_at=None)
         before = everything()
         with pytest.raises(own_errors.SubscriptionExists):
