@@ -21,7 +21,8 @@ from core.models import Customer
 from core.services.idempotency import KeyedRequest
 from django.db import connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from metering.services import consumption, ledger
+from django.db.backends.utils import CursorWrapper
+from metering.services import consumption
 
 point, keys = sys.argv_point, sys.argv_keys
 customer = Customer.objects.get(external_key=sys.argv_customer)
@@ -36,6 +37,15 @@ def dying(function, *, before):
         answer = function(*args, **kwargs)
         die()
         return answer
+    return run
+
+def at_statement(words, *, before):
+    execute, deadly = CursorWrapper._execute, dying(CursorWrapper._execute, before=before)
+
+    def run(self, sql, *parameters):
+        is_it = words in sql.replace('"', "")
+        return (deadly if is_it else execute)(self, sql, *parameters)
+
     return run
 
 def consume(key):
@@ -54,9 +64,9 @@ for key in keys:
     child = os.fork()
     if child == 0:
         if point == "before_the_key":
-            ledger.append_step = dying(ledger.append_step, before=True)
+            CursorWrapper._execute = at_statement("INSERT INTO metering_usageentry", before=True)
         elif point == "after_the_update":
-            ledger.append_step = dying(ledger.append_step, before=False)
+            CursorWrapper._execute = at_statement("UPDATE metering_balance", before=False)
         else:
             before = point == "before_commit"
             BaseDatabaseWrapper._commit = dying(BaseDatabaseWrapper._commit, before=before)
