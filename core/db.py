@@ -106,6 +106,17 @@ def is_postgres() -> bool:
     return connection.vendor == "postgresql"
 
 
+def release_connection() -> None:
+    """Give this thread's connection back to the pool while it waits for another thread.
+
+    It takes one again when it next asks the database. Nothing is done where there is no pool, or
+    in a transaction.
+    """
+    is_pooled = is_postgres() and connection.settings_dict["OPTIONS"].get("pool")
+    if is_pooled and not connection.in_atomic_block:
+        connection.close()
+
+
 def note_lock(*, rank: LockRank, key: str) -> None:
     """Record a lock about to be taken, and refuse one against the order.
 
@@ -126,12 +137,18 @@ def note_lock(*, rank: LockRank, key: str) -> None:
 
 
 def array(values: Iterable[object]) -> str:
-    """Return the values as the text of a PostgreSQL array, for a parameter that is cast to it.
+    """Return numbers, UUIDs or instants as the text of a PostgreSQL array, to be cast to it.
 
-    The driver types a list of integers by its largest, which makes a statement of each size;
-    numbers, UUIDs and instants need no quotes.
+    The driver writes a list element by element in Python, and types one of integers by its
+    largest, which makes a statement of each size.
     """
     return "{" + ",".join(["NULL" if each is None else str(each) for each in values]) + "}"
+
+
+def text_array(values: Iterable[str]) -> str:
+    """Return texts as the text of a PostgreSQL array, to be cast to `text[]`."""
+    quoted = [each.replace("\\", "\\\\").replace('"', '\\"') for each in values]
+    return '{"' + '","'.join(quoted) + '"}' if quoted else "{}"
 
 
 def sqlstate(error: BaseException) -> str:

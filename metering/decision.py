@@ -42,9 +42,9 @@ class Row:
     overage_cap_units: int | None
     denial_code: str
     is_plain: bool
+    alert_units: int | None
     valid_until: datetime | None
     holds_due_at: datetime | None
-    alert_units: int | None
     decided_at: datetime
     period_starts_at: datetime
     period_ends_at: datetime | None

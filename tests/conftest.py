@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from core import clock
 from core.api import access, authentication
+from metering.api import showing
 from subscriptions import selectors, switches
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -85,6 +86,7 @@ def _clean_process() -> Iterator[None]:
     switches.remember({}, loaded_at=float("inf"))  # never too old: tests of switches forget it
     authentication.forget_callers()
     access.forget_ids()
+    showing.forget()
     for each in caches.all(initialized_only=True):
         each.clear()
     yield

@@ -9,7 +9,7 @@ from core import clock, errors
 from core.api import access, responses, schema
 from core.api import serializers as strict
 from metering import selectors
-from metering.api import bodies
+from metering.api import bodies, showing
 from metering.api import explanation as explanations
 from metering.api import serializers as shapes
 from metering.services import explaining
@@ -65,6 +65,8 @@ EXPLAIN_EXAMPLE = {
 class OwnSubscriptionView(APIView):
     """Show the customer's plan, limits and usage."""
 
+    knows_callers = True
+
     @schema.operation(
         operation_id="getOwnSubscription",
         tag="subscriptions",
@@ -79,13 +81,11 @@ class OwnSubscriptionView(APIView):
     def get(self, request: Request) -> Response:
         """Show plan, limits and usage."""
         asked = strict.read_query(shapes.CustomerQuery, request)
-        customer = access.access_customer(
+        customer_id = access.access_customer_id(
             request, scope="subscriptions:read", named=asked.get("customer")
         )
-        state = selectors.get_overview(customer=customer, clock=clock.process_clock())
-        return responses.conditional(
-            request, tag=bodies.overview_tag(state), body=lambda: bodies.overview(state)
-        )
+        shown = showing.show(customer_id=customer_id, clock=clock.process_clock())
+        return responses.conditional(request, tag=shown.tag, body=lambda: shown.body)
 
 
 class EntitlementsView(APIView):

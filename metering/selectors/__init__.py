@@ -6,17 +6,22 @@ from metering.selectors.overview import (
     Standing,
     get_overview,
     governing_of,
+    overview_from,
     overview_of,
     standing_of,
     would_be,
 )
+from metering.selectors.reading import Reading, find_reading
 
 __all__ = [
     "Overview",
+    "Reading",
     "Standing",
+    "find_reading",
     "get_overview",
     "governing_of",
     "list_entries",
+    "overview_from",
     "overview_of",
     "standing_of",
     "would_be",

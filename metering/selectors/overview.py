@@ -14,6 +14,7 @@ from metering.derivation import Derived, InForce
 from metering.models import Balance, Grant, Hold
 from metering.position import ceiling_of
 from metering.selectors import positions
+from metering.selectors.reading import Reading
 from subscriptions import selectors as subscription_selectors
 from subscriptions.effective import Effective
 from subscriptions.facts import CustomerFacts, FeatureFacts
@@ -88,6 +89,13 @@ class Overview:
         return self.facts.customer
 
     @property
+    def moves_at(self) -> datetime | None:
+        """Return the next instant at which anything shown may move: a change, a hold that dies."""
+        rows = [each.balance for each in self.standings.values() if each.balance is not None]
+        instants = [self.next_change_at, *(row.holds_due_at for row in rows)]
+        return min((each for each in instants if each is not None), default=None)
+
+    @property
     def next_change_at(self) -> datetime | None:
         """Return the next instant at which any of it may change by itself."""
         changes = [
@@ -160,6 +168,14 @@ def get_overview(*, customer: Customer, clock: clocks.Clock) -> Overview:
     facts = subscription_selectors.get_customer_facts(customer=customer)
     rows = list(Balance.objects.filter(customer=customer, scope="").open_after(clock.now()))
     return overview_of(facts, rows=rows, at=clock.now())
+
+
+def overview_from(reading: Reading, *, clock: clocks.Clock) -> Overview:
+    """Return what is in force for the customer of a reading now; his facts are read after it."""
+    customer = reading.customer
+    facts = subscription_selectors.get_customer_facts(customer=customer)
+    at = clocks.customer_clock(customer, clock=clock).now()
+    return overview_of(facts, rows=reading.balances, at=at)
 
 
 def overview_of(facts: CustomerFacts, *, rows: Iterable[Balance], at: datetime) -> Overview:

@@ -5,6 +5,7 @@ thread decides all that are there in one transaction, and answers each after its
 holds no connection. Source: docs/adr/0018-group-commit.md.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -60,6 +61,7 @@ class Ticket:
         """
         seconds = settings.ENGINE.lock_timeout_ms / 1000 + PATIENCE_SECONDS
         if not self._done.acquire(timeout=seconds):
+            logger.warning("a request waited %.1f s for its group in vain", seconds)
             detail = "The database does not answer, the outcome is unknown: repeat with this key."
             raise core_errors.Unavailable(detail)
 
@@ -111,7 +113,7 @@ class Combiner:
             while not self._queue:
                 self._is_draining = False
                 if not self._changed.wait(timeout=IDLE_SECONDS):
-                    connection.close()
+                    _close()
             group = self._queue[:GROUP_MAX]
             del self._queue[:GROUP_MAX]
             return group
@@ -123,7 +125,7 @@ class Combiner:
         except Exception as error:
             if not isinstance(error, DatabaseError | InterfaceError | core_errors.DomainError):
                 logger.exception("a group failed; its requests are decided one by one")
-            connection.close()
+            _close()
             wait, outcomes = Wait.BRIEFLY, {}
         self._had_replays = Verdict.RECORDED in outcomes.values()
         locked: dict[UUID, list[Ticket]] = {}
@@ -167,6 +169,7 @@ def decide(asked: Asked) -> Answer:
             return _decide_lone(asked)
         finally:
             _combiner.leave()
+    db.release_connection()  # else the waiters could hold all that the drainer may need
     ticket.wait()
     if ticket.led:
         _decide_led(ticket.led)
@@ -179,7 +182,7 @@ def _decide_lone(asked: Asked) -> Answer:
     except (DatabaseError, InterfaceError) as error:
         if connection.in_atomic_block or db.is_lock_timeout(error):
             raise
-        connection.close()  # what came of it is unknown: alone, the key finds it out
+        _close()  # what came of it is unknown: alone, the key finds it out
         return None
     return _answer(outcomes[asked])
 
@@ -191,7 +194,7 @@ def _decide_led(tickets: Sequence[Ticket]) -> None:
     try:
         outcomes = groups.decide([ticket.asked for ticket in tickets], wait=Wait.PATIENTLY)
     except Exception as error:  # noqa: BLE001 - its followers may not wait for ever
-        connection.close()
+        _close()
         failure = db.translated(error) if db.is_lock_timeout(error) else None
     for ticket in tickets:
         ticket.settle(failure or outcomes.get(ticket.asked, Verdict.ALONE))
@@ -202,6 +205,12 @@ def _answer(outcome: Outcome | Exception) -> Answer:
     if isinstance(outcome, Exception):
         raise outcome
     return outcome if isinstance(outcome, Consumed) else None
+
+
+def _close() -> None:
+    """Let this thread take another connection when it next asks; a broken one may fail to close."""
+    with contextlib.suppress(DatabaseError, InterfaceError):
+        connection.close()
 
 
 def _forget() -> None:

@@ -89,7 +89,10 @@ def find_claimed(*, claims: Collection[Claim]) -> set[Claim]:
     with connection.cursor() as cursor:
         cursor.execute(
             FIND_CLAIMED,
-            [[claim.customer_id for claim in claims], [claim.key for claim in claims]],
+            [
+                db.array([claim.customer_id.hex for claim in claims]),
+                db.text_array([claim.key for claim in claims]),
+            ],
         )
         return {Claim(*row) for row in cursor.fetchall()}
 
@@ -100,24 +103,26 @@ def _post(postings: Sequence[Posting], moved: Sequence[Row]) -> int:
         cursor.execute(
             POST,
             [
-                db.array(row.pk for row in moved),
-                db.array(row.moved_units for row in moved),
-                db.array(row.decided_at for row in moved),
-                db.array(line.pk for line in lines),
-                db.array(line.operation_id for line in lines),
-                [posting.claim.key for posting in postings for _ in posting.lines],
-                db.array(line.item for line in lines),
-                [
-                    "" if line.item else posting.fingerprint
-                    for posting in postings
-                    for line in posting.lines
-                ],
-                db.array(line.balance_id for line in lines),
-                db.array(line.units for line in lines),
-                db.array(line.used_units for line in lines),
-                db.array(line.drawn_for for line in lines),
-                db.array(line.consumed_at for line in lines),
-                [orjson.dumps(line.metadata).decode() for line in lines],
+                db.array([row.pk for row in moved]),
+                db.array([row.moved_units for row in moved]),
+                db.array([row.decided_at for row in moved]),
+                db.array([line.pk.hex for line in lines]),
+                db.array([line.operation_id.hex for line in lines]),
+                db.text_array([posting.claim.key for posting in postings for _ in posting.lines]),
+                db.array([line.item for line in lines]),
+                db.text_array(
+                    [
+                        "" if line.item else posting.fingerprint
+                        for posting in postings
+                        for line in posting.lines
+                    ]
+                ),
+                db.array([line.balance_id for line in lines]),
+                db.array([line.units for line in lines]),
+                db.array([line.used_units for line in lines]),
+                db.array([line.drawn_for for line in lines]),
+                db.array([line.consumed_at for line in lines]),
+                db.text_array([orjson.dumps(line.metadata).decode() for line in lines]),
                 len(moved),
             ],
         )

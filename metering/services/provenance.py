@@ -55,12 +55,14 @@ def save_step(state: State, *, stored: Snapshot, row: Balance, foreign: Collecti
 
     `foreign` items were counted on another row than the one that they burn on.
     """
-    for grant_id, before in stored.grants.items():
-        source = state.sources.get(grant_id)
-        if source is not None and (int(source.balance), source.epoch) != before:
-            Grant.objects.filter(pk=grant_id).update(
-                remaining_units=int(source.balance), epoch=source.epoch
-            )
+    moved = [
+        Grant(pk=UUID(grant_id), remaining_units=int(source.balance), epoch=source.epoch)
+        for grant_id, before in stored.grants.items()
+        if (source := state.sources.get(grant_id)) is not None
+        and (int(source.balance), source.epoch) != before
+    ]
+    if moved:
+        Grant.objects.bulk_update(moved, ["remaining_units", "epoch"])
     changed = [
         item
         for item in state.items.values()

@@ -50,7 +50,7 @@ class TestProblems:
             assert "/api/usage/consume/" in answer.json()["detail"]
 
     def test_of_an_unexpected_fault_shows_nothing_and_is_logged(self, client, caplog):
-        with mock.patch.object(selectors, "get_overview", side_effect=KeyError("secret")):
+        with mock.patch.object(selectors, "find_reading", side_effect=KeyError("secret")):
             answer = client.get(ME, HTTP_X_REQUEST_ID="req-1")
         assert problem(answer) == (500, "internal_error")
         assert b"secret" not in answer.content
@@ -58,13 +58,13 @@ class TestProblems:
         assert "secret" in caplog.text
 
     def test_of_a_database_that_does_not_answer_is_closed(self, client):
-        with mock.patch.object(selectors, "get_overview", side_effect=OperationalError("gone")):
+        with mock.patch.object(selectors, "find_reading", side_effect=OperationalError("gone")):
             answer = client.get(ME)
         assert problem(answer) == (503, "unavailable")
         assert answer["Retry-After"] == "1"
 
     def test_of_a_request_that_django_refuses(self, client):
-        with mock.patch.object(selectors, "get_overview", side_effect=SuspiciousOperation("x")):
+        with mock.patch.object(selectors, "find_reading", side_effect=SuspiciousOperation("x")):
             assert problem(client.get(ME)) == (400, "malformed_request")
         assert Client().get("/", HTTP_HOST="evil.example").status_code == 400
 

@@ -118,4 +118,4 @@ class TestKnownCallers:
     def test_other_operations_refuse_at_once(self, client, user):
         assert consume(client) == 200
         User.objects.filter(pk=user.pk).update(is_active=False)
-        assert client.get("/api/subscriptions/me/").status_code == 401
+        assert client.get("/api/entitlements/").status_code == 401

@@ -6,8 +6,10 @@ import pytest
 from rest_framework.test import APIClient
 
 from core import clock
+from core.api import authentication
 from core.models import Customer
 from metering import errors
+from metering.api import showing
 from metering.models import Balance, UsageEntry
 from subscriptions.models import Subscription, TimelineEntry
 from subscriptions.services import lifecycle
@@ -51,6 +53,8 @@ class TestOwnSubscription:
         self, client, pro, django_assert_num_queries
     ):
         client.get(ME)  # reads once what never changes
+        authentication.forget_callers()
+        showing.forget()
         with django_assert_num_queries(4):  # identity, then three
             body = client.get(ME).json()
         resets_at = "2026-04-01T00:00:00Z"
