@@ -138,13 +138,14 @@ class TestConsume:
             )
         return customer
 
-    def counted(self, customer, *, at) -> int:
+    def counted(self, customer, units, *, at) -> int:
         with CaptureQueriesContext(connection) as queries:
-            factories.consume(customer, 1, at=at)
+            factories.consume(customer, units, at=at)
         sent = [each["sql"] for each in queries]
         begun = max(n for n, sql in enumerate(sent) if sql.startswith("SAVEPOINT"))
         return len([sql for sql in sent[begun:] if "SAVEPOINT" not in sql])
 
-    def test_of_granted_units_are_few_however_many_grants_stand(self, customer, at):
-        assert self.counted(customer, at=at) <= self.GRANTED_MAX
-        assert Grant.objects.filter(remaining_units__lt=50).count() == 1
+    @pytest.mark.parametrize(("units", "spent"), [(1, 1), (60, 2), (150, 3)])
+    def test_of_granted_units_are_few_however_many_grants_stand(self, customer, at, units, spent):
+        assert self.counted(customer, units, at=at) <= self.GRANTED_MAX
+        assert Grant.objects.filter(remaining_units__lt=50).count() == spent
