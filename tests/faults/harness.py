@@ -141,9 +141,12 @@ class Postgres(servers.PostgresServer):
 
 
 class Engine:
-    """An engine under test: its database, its web server, and a backend's credential."""
+    """An engine under test: its code, database and web server, and a backend's credential."""
 
-    def __init__(self, *, database_url: str, credential: str = "", **environment: str) -> None:
+    def __init__(
+        self, *, database_url: str, credential: str = "", root: Path = ROOT, **environment: str
+    ) -> None:
+        self.root = root
         self.database_url = database_url
         self.port = servers.free_port()
         self.environment = os.environ | {
@@ -152,7 +155,7 @@ class Engine:
             "DATABASE_URL": database_url,
             "REDIS_URL": "",
             "LOCK_TIMEOUT_MS": "2000",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(root),
             **environment,
         }
         self.credential = credential
@@ -163,7 +166,7 @@ class Engine:
         """Run a management command and return what it prints."""
         done = subprocess.run(
             [sys.executable, "manage.py", *words],
-            cwd=ROOT,
+            cwd=self.root,
             env=self.environment | environment,
             check=True,
             capture_output=True,
@@ -190,7 +193,7 @@ class Engine:
         command += ["--workers", str(self._workers), "--threads", str(self._threads)]
         self._server = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=self.root,
             env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
