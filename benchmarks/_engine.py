@@ -16,28 +16,46 @@ from uuid import UUID
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 FEATURE = "bench_calls"
 LIMIT = 10**11
+BEGAN = time.time_ns()
 _numbers = count(1)
 
 
 @contextmanager
-def engine(*, connections: int, **environment: str) -> Iterator[str]:
+def engine(*, connections: int) -> Iterator[str]:
     """Yield the address of a migrated PostgreSQL with full durability, and stop it at the end."""
-    os.environ |= {"DEBUG": "1", "DATABASE_POOL_MAX": str(connections)} | environment
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "subscriptionEngine.settings")
+    os.environ["DEBUG"] = "1"
     from core.testing.servers import PostgresServer  # noqa: PLC0415 - settings come first
 
     with PostgresServer() as server:
         os.environ["DATABASE_URL"] = server.url
-        import django  # noqa: PLC0415 - needs the environment
-
-        django.setup()
-        from django.conf import settings  # noqa: PLC0415 - as above
-        from django.core.management import call_command  # noqa: PLC0415 - as above
-
-        settings.DEBUG = False
-        call_command("migrate", verbosity=0)
-        sell()
+        set_up(connections=connections)
+        migrate()
         yield server.url
+
+
+def set_up(*, connections: int) -> None:
+    """Set Django up on the database of `DATABASE_URL`."""
+    os.environ |= {"DEBUG": "1", "DATABASE_POOL_MAX": str(connections)}
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "subscriptionEngine.settings")
+    import django  # noqa: PLC0415 - needs the environment
+
+    django.setup()
+    from django.conf import settings  # noqa: PLC0415 - as above
+
+    settings.DEBUG = False  # else every statement is kept
+
+
+def migrate() -> None:
+    """Make the tables, and publish a default plan with the feature."""
+    from django.core.management import call_command  # noqa: PLC0415 - needs the settings
+
+    call_command("migrate", verbosity=0)
+    sell()
+
+
+def prefix() -> str:
+    """Return what the keys of this process begin with."""
+    return f"{os.getpid()}-{BEGAN}-"
 
 
 def customer_id(number: int) -> UUID:
@@ -90,7 +108,7 @@ def consume(number: int, *, units: int = 1) -> None:
     request = consumption.Request(
         customer_id=customer_id(number),
         wanted=[consumption.Wanted(feature_key=FEATURE, units=units)],
-        keyed=KeyedRequest(key=f"key{next(_numbers)}", fingerprint="f"),
+        keyed=KeyedRequest(key=f"{prefix()}{next(_numbers)}", fingerprint="f"),
     )
     consumption.consume(request, clock=clock.process_clock())
 

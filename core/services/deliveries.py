@@ -4,11 +4,11 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from core import clock as clocks
 from core import db, events, faults, locks
-from core.models import OutboxDelivery
+from core.models import OutboxDelivery, OutboxEvent
 
 LEASE = timedelta(seconds=60)
 
@@ -58,3 +58,15 @@ def _lease(delivery_id: UUID, *, clock: clocks.Clock) -> OutboxDelivery | None:
         row.leased_until = at + LEASE
         row.save(update_fields=["leased_until"])
     return row
+
+
+@db.operation
+def prune(*, before: datetime, limit: int) -> int:
+    """Delete at most so many events from before the instant that everybody has been told."""
+    waiting = OutboxDelivery.objects.filter(event=OuterRef("pk"), delivered_at__isnull=True)
+    told = OutboxEvent.objects.filter(~Exists(waiting), occurred_at__lt=before)
+    with db.transaction():
+        ids = list(told.order_by("occurred_at").values_list("pk", flat=True)[:limit])
+        OutboxDelivery.objects.filter(event_id__in=ids).delete()
+        deleted, _ = OutboxEvent.objects.filter(pk__in=ids).delete()
+    return deleted

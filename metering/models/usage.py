@@ -189,6 +189,7 @@ class UsageEntry(models.Model):
         indexes = [
             models.Index(fields=["customer", "-id"], name="usage_entry_by_customer"),
             models.Index(fields=["balance"], name="usage_entry_by_balance"),
+            models.Index(fields=["id"], name="usage_entry_denied", condition=Q(kind="denied")),
         ]
 
     def __str__(self) -> str:
