@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from billing.models import Coupon, Invoice, Issuer
-from billing.services import coupons, issuing
+from billing.services import coupons, customer_balance, issuing
 from core import actors
 from core.admin.base import EngineAdmin, declared_permissions
 from core.models import User
@@ -105,6 +105,14 @@ def world(at: datetime) -> World:
     factories.consume(customer, 3, at=at)
     for row in (active, waiting):
         issuing.issue_drafts_of(subscription_id=row.pk, clock=factories.standing(at))
+    factories.make_plan("taster", at=at, price_minor=900, version={"trial_days": 14})
+    entry = customer_balance.adjust(
+        customer_id=waiting_customer.pk,
+        currency="EUR",
+        amount_minor=500,
+        actor=factories.ACTOR,
+        clock=factories.standing(at),
+    )
     coupon = Coupon(key="SPRING", name="Spring", percent_off=20, duration="once")
     versions = {each.number: each for each in PlanVersion.objects.filter(plan=plan)}
     assert waiting.status == Subscription.Status.INCOMPLETE
@@ -133,6 +141,8 @@ def world(at: datetime) -> World:
                 actor=actors.Actor(name="test", reason="test"),
                 clock=factories.standing(at),
             ),
+            "trial": factories.subscribe(factories.make_customer(at=at), "taster", at=at),
+            "balance_entry": entry,
             "balance": Balance.objects.get(customer=customer),
             "entry": UsageEntry.objects.get(customer=customer),
             **given(at),

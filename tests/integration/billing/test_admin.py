@@ -101,21 +101,21 @@ class TestBalance:
             staff.page(invoice, "adjust_balance"), {"amount": "10", "reason": "r"}
         )
         assert "10.00 EUR in balance instead of 0.00 EUR" in question.content.decode()
-        assert not BalanceEntry.objects.exists()
+        assert not BalanceEntry.objects.filter(customer=world.customer).exists()
         act(browser, invoice, "adjust_balance", amount="10")
-        given = BalanceEntry.objects.get()
+        given = BalanceEntry.objects.get(customer=world.customer)
         assert (given.amount_minor, given.kind, given.reason) == (
             1000,
             "adjustment",
             "a ticket asks for it",
         )
         act(browser, given, "adjust_balance", amount="-4.50")
-        assert BalanceEntry.objects.get(sequence=2).balance_minor == 550
+        assert BalanceEntry.objects.get(customer=world.customer, sequence=2).balance_minor == 550
 
     def test_never_falls_below_0(self, browser, world):
         answer = act(browser, world.paid_invoice, "adjust_balance", amount="-0.01")
         assert "Only 0.00 EUR are in balance" in answer.content.decode()
-        assert not BalanceEntry.objects.exists()
+        assert not BalanceEntry.objects.filter(customer=world.customer).exists()
 
 
 class TestCoupon:
