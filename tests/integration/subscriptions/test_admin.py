@@ -214,7 +214,7 @@ class TestFeature:
 
     def test_is_archived_and_told_who_keeps_granting_it(self, world, manager):
         address = staff.page(world.feature, "archive_feature")
-        assert "keep granting it: pro." in manager.get(address).content.decode()
+        assert "keep granting it: pro, taster." in manager.get(address).content.decode()
         assert manager.post(address, staff.confirmed()).status_code == 302
         world.feature.refresh_from_db()
         assert world.feature.archived_at is not None
@@ -343,9 +343,8 @@ class TestSubscription:
         world.active.refresh_from_db()
         assert (str(world.active.plan_version), world.active.quantity) == ("max v1", 2)
 
-    def test_has_its_trial_extended_as_its_preview_told(self, at):
-        factories.make_plan("pro", at=at, price_minor=2900, version={"trial_days": 14})
-        row = factories.subscribe(factories.make_customer(at=at), "pro", at=at)
+    def test_has_its_trial_extended_as_its_preview_told(self, world, at):
+        row = world.trial
         actions.cancel_at_period_end(
             subscription_id=row.pk, actor=factories.ACTOR, clock=factories.standing(at)
         )
