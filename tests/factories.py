@@ -1,10 +1,14 @@
 """Make users, customers, plans and subscriptions with one call each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from typing import Any
 
+from django.conf import settings
+from django.test import override_settings
 from rest_framework.test import APIClient
 
 from core import clock
@@ -170,6 +174,13 @@ def subscribe(
     if pay and row.status == Subscription.Status.INCOMPLETE:
         row = lifecycle.mark_paid(subscription_id=row.pk, actor=ACTOR, clock=standing(at))
     return row
+
+
+@contextmanager
+def group_commit(*, is_on: bool) -> Iterator[None]:
+    """Let consuming go by way of the group, or not: the answers are to be the same."""
+    with override_settings(ENGINE=replace(settings.ENGINE, group_commit=is_on)):
+        yield
 
 
 def consume(

@@ -100,10 +100,12 @@ class TestControl:
 
 
 class TestConsumeRace:
-    def test_sixteen_processes_are_granted_the_limit_exactly(self, customer):
+    @pytest.mark.parametrize("is_grouped", [True, False])
+    def test_sixteen_processes_are_granted_the_limit_exactly(self, customer, is_grouped):
         totals = Counter()
-        for counted in racing.in_processes(attempts_of(customer.pk), count=PROCESSES):
-            totals += counted
+        with factories.group_commit(is_on=is_grouped):
+            for counted in racing.in_processes(attempts_of(customer.pk), count=PROCESSES):
+                totals += counted
 
         assert totals == {
             "granted": LIMIT,
@@ -113,14 +115,18 @@ class TestConsumeRace:
         assert UsageEntry.objects.filter(kind="consume").count() == LIMIT
         assert UsageEntry.objects.filter(kind="denied").count() == totals["UsageLimitReached"]
 
-    def test_twenty_threads_with_one_key_have_one_effect_and_equal_answers(self, customer):
+    @pytest.mark.parametrize("is_grouped", [True, False])
+    def test_twenty_threads_with_one_key_have_one_effect_and_equal_answers(
+        self, customer, is_grouped
+    ):
         def twin():
             outcome = attempt(customer.pk, "one", units=7)
             return [
                 (entry.pk, entry.used_units, entry.consumed_at) for entry in outcome.entries
             ], outcome.replayed
 
-        outcomes = racing.in_threads([twin] * TWINS)
+        with factories.group_commit(is_on=is_grouped):
+            outcomes = racing.in_threads([twin] * TWINS)
 
         assert len({str(figures) for figures, _ in outcomes}) == 1
         assert Counter(replayed for _, replayed in outcomes) == {True: TWINS - 1, False: 1}

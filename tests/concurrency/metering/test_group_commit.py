@@ -20,8 +20,9 @@ from core.services.idempotency import KeyedRequest
 from metering import errors, locks
 from metering.locks import Wait
 from metering.models import Balance, UsageEntry
-from metering.services import combining, consumption, groups, posting
+from metering.services import auditing, combining, consumption, groups, posting
 from metering.services.consumption import Wanted
+from subscriptions.services import actions
 from tests import factories
 from tests.concurrency import racing
 
@@ -366,13 +367,48 @@ class TestLockedRow:
         assert isinstance(asking(customers[0], "a")(), consumption.Consumed)
 
 
+class TestChangesMeanwhile:
+    def test_changes_of_plan_and_cancelling_meanwhile_lose_and_repeat_nothing(self, customers):
+        factories.make_plan("pro", at=STARTED, limits={"api_calls": 500})
+        customer, stop = customers[0], threading.Event()
+
+        def change() -> list[object]:
+            while not stop.is_set():
+                now = clock.process_clock().now()
+                row = factories.subscribe(customer, "pro", at=now)
+                actions.cancel_now(
+                    subscription_id=row.pk, actor=factories.ACTOR, clock=clock.process_clock()
+                )
+            return []
+
+        def consume(thread: int) -> list[object]:
+            try:
+                return [asking(customer, f"{thread}-{number}")() for number in range(30)]
+            finally:
+                running.release()
+
+        running = threading.Semaphore(0)
+
+        def supervise() -> list[object]:
+            for _ in range(6):
+                running.acquire()
+            stop.set()
+            return []
+
+        threads = [change, supervise, *(lambda n=number: consume(n) for number in range(6))]
+        outcomes = [each for found in racing.in_threads(threads) for each in found]
+
+        told = kinds(outcomes)
+        assert set(told) <= {"granted", "UsageLimitReached"}
+        assert counted(customer) == told["granted"] + 1
+        assert auditing.audit()[0] == []
+
+
 class TestMany:
     @pytest.mark.parametrize("is_grouped", [True, False])
     def test_threads_of_several_processes_with_shared_keys_count_each_once(
-        self, customers, settings, is_grouped
+        self, customers, is_grouped
     ):
-        settings.ENGINE = replace(settings.ENGINE, group_commit=is_grouped)
-
         def run(process: int) -> Counter[str]:
             def one(thread: int) -> Counter[str]:
                 outcomes = [
@@ -384,7 +420,8 @@ class TestMany:
             results = racing.in_threads([lambda n=number: one(n % 2) for number in range(8)])
             return sum(results, Counter())
 
-        totals = sum(racing.in_processes(run, count=3), Counter())
+        with factories.group_commit(is_on=is_grouped):
+            totals = sum(racing.in_processes(run, count=3), Counter())
         assert sum(totals.values()) == 3 * 8 * 20
         assert set(totals) <= {"granted", "UsageLimitReached"}
         for each in customers[:2]:

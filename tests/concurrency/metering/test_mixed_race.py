@@ -108,8 +108,14 @@ class TestMixedRace:
 
         assert racing.in_threads([unlocked, unlocked]) == [True, True]
 
-    @pytest.mark.parametrize("with_grants", [False, True])
-    def test_is_never_over_the_limit_and_exact_at_the_end(self, customer, with_grants):
+    @pytest.mark.parametrize(
+        ("with_grants", "is_grouped"), [(False, True), (False, False), (True, True)]
+    )
+    def test_is_never_over_the_limit_and_exact_at_the_end(self, customer, with_grants, is_grouped):
+        with factories.group_commit(is_on=is_grouped):
+            self.race(customer, with_grants=with_grants)
+
+    def race(self, customer, *, with_grants: bool) -> None:
         limit = LIMIT
         if with_grants:
             limit += GRANTED

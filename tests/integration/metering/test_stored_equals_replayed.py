@@ -158,10 +158,11 @@ class Life(RuleBasedStateMachine):
         assert refused.value.facts()["feature"] == lacking[0]
         return None
 
-    @rule(wanted=several)
-    def consume(self, wanted) -> None:
+    @rule(wanted=several, is_grouped=st.booleans())
+    def consume(self, wanted, is_grouped) -> None:
         clock = self.clock()
-        done = self.allowed(wanted, lambda ask: factories.consumption.consume(ask, clock=clock))
+        with factories.group_commit(is_on=is_grouped):
+            done = self.allowed(wanted, lambda ask: factories.consumption.consume(ask, clock=clock))
         if done is not None:
             counted = self.counted(wanted, done.entries)
             if len(counted) == 1:
