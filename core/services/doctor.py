@@ -17,6 +17,7 @@ from core import clock as clocks
 from core import db
 from core.models import Mail, OutboxDelivery, ServiceKey, WorkFailure
 
+DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 POSTGRES_VERSION_MIN = 140_000
 CLOCK_SKEW_SECONDS_MAX = 2.0
 MAIL_LAG_MAX = OUTBOX_LAG_MAX = timedelta(minutes=15)
@@ -88,7 +89,7 @@ def _database() -> Iterator[Finding]:
         yield Finding(name="database", grade=ERROR, detail=detail, remedy=remedy)
     else:
         yield Finding(name="database", grade=OK, detail=f"PostgreSQL {version // 10_000}")
-    for name in ("fsync", "synchronous_commit", "full_page_writes"):
+    for name in DURABLE:
         with connection.cursor() as cursor:
             cursor.execute(f"SHOW {name}")
             value = cursor.fetchone()[0]

@@ -121,13 +121,17 @@ class Server:
 
 
 class PostgresServer(Server):
-    """Run PostgreSQL on a free port of 127.0.0.1, with a random password and full durability."""
+    """Run PostgreSQL on a free port of 127.0.0.1, with a random password.
+
+    Durable as by default, unless the caller says that no test cuts the power of the machine.
+    """
 
     name = "PostgreSQL"
     user = "engine"
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = True) -> None:
         super().__init__()
+        self._is_durable = is_durable
         self._password = secrets.token_hex(16)
 
     @property
@@ -146,6 +150,7 @@ class PostgresServer(Server):
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "max_connections": "200",
+            "fsync": "on" if self._is_durable else "off",
         }
         command = [str(programs / "postgres"), "-D", str(data), "-p", str(self.port)]
         for name, value in options.items():

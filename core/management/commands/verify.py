@@ -127,5 +127,6 @@ def _environment(step: str) -> Iterator[dict[str, str]]:
             environment["TEST_REDIS_URL"] = stack.enter_context(servers.RedisServer()).url
         if step == "postgres" and not environment.get("DATABASE_URL", "").startswith("postgres"):
             servers.announce("   starting PostgreSQL")
-            environment["DATABASE_URL"] = stack.enter_context(servers.PostgresServer()).url
+            postgres = servers.PostgresServer(is_durable=False)  # tests of crashes start their own
+            environment["DATABASE_URL"] = stack.enter_context(postgres).url
         yield environment
