@@ -19,10 +19,10 @@ APRIL, MAY = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)
 HALF_WAY = datetime(2026, 4, 16, tzinfo=UTC)
 
 QUERIES = {
-    "subscribe": 49,
-    "preview": 44,
-    "change": 54,
-    "add-on": 50,
+    "subscribe": 50,
+    "preview": 45,
+    "change": 55,
+    "add-on": 51,
     "list": 3,
     "get": 3,
     "pdf": 3,
