@@ -18,7 +18,7 @@ from metering.api import showing
 from subscriptions import selectors, switches
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
-COVERING = {"unit", "integration", "concurrency"}  # what shows that the rules are tested
+COVERING = {"unit", "integration", "api", "concurrency"}  # what shows that the rules are tested
 # mutmut runs the suite again and again in one process, and each mutant must meet the same examples.
 settings.register_profile(
     "mutants",

@@ -14,8 +14,9 @@ import pytest
 from core.testing import servers
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from core.testing.servers import PostgresServer, RedisServer
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with {kind}() as server:
     print(server.process_id, server.directory, flush=True)
     time.sleep(60)
