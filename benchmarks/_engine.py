@@ -1,5 +1,6 @@
 """Bring up an engine on a PostgreSQL of its own, with one feature and many customers."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
+from typing import Any
 from uuid import UUID
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,9 +57,10 @@ def migrate() -> None:
 
 def prefix() -> str:
     """Return what the keys of this process begin with."""
-    return f"{os.getpid()}-{BEGAN}-"
+    return f"{BEGAN}-"
 
 
+@functools.cache
 def customer_id(number: int) -> UUID:
     """Return the id of a customer; pgbench can write it from the number."""
     return UUID(f"00000000-0000-7000-8000-{number:012d}")
@@ -99,18 +102,24 @@ def make_customers(numbers: range) -> None:
         cursor.execute("ANALYZE")
 
 
-def consume(number: int, *, units: int = 1) -> None:
-    """Consume as a caller does, under a key of its own."""
+def consume(number: int) -> None:
+    """Consume a unit as a caller does, under a key of its own."""
+    consumption, clock, keyed = _parts()
+    request = consumption.Request(
+        customer_id=customer_id(number),
+        wanted=(consumption.Wanted(feature_key=FEATURE, units=1),),
+        keyed=keyed(key=f"{BEGAN}-{next(_numbers)}", fingerprint="f"),
+    )
+    consumption.consume(request, clock=clock)
+
+
+@functools.cache
+def _parts() -> tuple[Any, Any, Any]:
     from core import clock  # noqa: PLC0415 - needs the settings
     from core.services.idempotency import KeyedRequest  # noqa: PLC0415 - as above
     from metering.services import consumption  # noqa: PLC0415 - as above
 
-    request = consumption.Request(
-        customer_id=customer_id(number),
-        wanted=[consumption.Wanted(feature_key=FEATURE, units=units)],
-        keyed=KeyedRequest(key=f"{prefix()}{next(_numbers)}", fingerprint="f"),
-    )
-    consumption.consume(request, clock=clock.process_clock())
+    return consumption, clock.process_clock(), KeyedRequest
 
 
 def feature_id() -> int:

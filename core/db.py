@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import ParamSpec, TypeVar
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    connections,
+)
 from django.db import transaction as django_transaction
 
 from core import errors
@@ -112,9 +119,11 @@ def release_connection() -> None:
     It takes one again when it next asks the database. Nothing is done where there is no pool, or
     in a transaction.
     """
-    is_pooled = is_postgres() and connection.settings_dict["OPTIONS"].get("pool")
-    if is_pooled and not connection.in_atomic_block:
-        connection.close()
+    own = connections[DEFAULT_DB_ALIAS]
+    if own.connection is None or own.in_atomic_block:
+        return
+    if own.vendor == "postgresql" and own.settings_dict["OPTIONS"].get("pool"):
+        own.close()
 
 
 def note_lock(*, rank: LockRank, key: str) -> None:

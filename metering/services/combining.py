@@ -6,6 +6,7 @@ holds no connection. Source: docs/adr/0018-group-commit.md.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
@@ -34,36 +35,54 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A request that waits for its group: what came of it, or which requests it is to lead."""
+    """A request that waits for its group: what came of it, or which requests it is to lead.
+
+    Who is woken wakes the next: waking all at once would let all of them contend for the
+    interpreter, and each would be switched to twice.
+    """
 
     asked: Asked
     outcome: Outcome | Exception = Verdict.ALONE
     led: Sequence["Ticket"] = ()
-    _done: threading.Lock = field(default_factory=threading.Lock)
+    following: "Ticket | None" = None
+    has_given_up: bool = False
+    done: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._done.acquire()
-
-    def settle(self, outcome: Outcome | Exception) -> None:
-        """Wake the waiter with what came of its request."""
-        self.outcome = outcome
-        self._done.release()
-
-    def lead(self, tickets: Sequence["Ticket"]) -> None:
-        """Wake the waiter to decide these requests, his own among them, in his own thread."""
-        self.led = tickets
-        self._done.release()
+        self.done.acquire()
 
     def wait(self) -> None:
-        """Wait until the waiter is woken.
+        """Wait until the waiter is woken, and wake the next.
 
         :raises Unavailable: where that takes longer than any lock may; the key resolves it.
         """
         seconds = settings.ENGINE.lock_timeout_ms / 1000 + PATIENCE_SECONDS
-        if not self._done.acquire(timeout=seconds):
+        is_woken = self.done.acquire(timeout=seconds)
+        if not is_woken:
+            self.has_given_up = True
+        if (is_woken or self.done.acquire(blocking=False)) and self.following is not None:
+            self.following.wake()
+        if not is_woken:
             logger.warning("a request waited %.1f s for its group in vain", seconds)
             detail = "The database does not answer, the outcome is unknown: repeat with this key."
             raise core_errors.Unavailable(detail)
+
+    def wake(self) -> None:
+        """Wake the waiter; where he has given up, the next in his place."""
+        ticket: Ticket | None = self
+        while ticket is not None:
+            ticket.done.release()
+            if not ticket.has_given_up or not ticket.done.acquire(blocking=False):
+                return
+            ticket = ticket.following
+
+
+def wake_all(tickets: Sequence[Ticket]) -> None:
+    """Wake the waiters, each by the one before him."""
+    for ticket, following in itertools.pairwise(tickets):
+        ticket.following = following
+    if tickets:
+        tickets[0].wake()
 
 
 class Combiner:
@@ -129,14 +148,17 @@ class Combiner:
             wait, outcomes = Wait.BRIEFLY, {}
         self._had_replays = Verdict.RECORDED in outcomes.values()
         locked: dict[UUID, list[Ticket]] = {}
+        settled = []
         for ticket in group:
-            outcome = outcomes.get(ticket.asked, Verdict.ALONE)
-            if outcome is Verdict.ABSENT and wait is Wait.NOT_AT_ALL:
+            ticket.outcome = outcomes.get(ticket.asked, Verdict.ALONE)
+            if ticket.outcome is Verdict.ABSENT and wait is Wait.NOT_AT_ALL:
                 locked.setdefault(ticket.asked.request.customer_id, []).append(ticket)
             else:
-                ticket.settle(outcome)
-        for tickets in locked.values():
-            tickets[0].lead(tickets)
+                settled.append(ticket)
+        wake_all(settled)
+        for leader, *others in locked.values():
+            leader.led = (leader, *others)
+            leader.wake()
 
     def _decide(self, group: Sequence[Asked]) -> tuple[Wait, Mapping[Asked, Outcome]]:
         try:
@@ -197,7 +219,8 @@ def _decide_led(tickets: Sequence[Ticket]) -> None:
         _close()
         failure = db.translated(error) if db.is_lock_timeout(error) else None
     for ticket in tickets:
-        ticket.settle(failure or outcomes.get(ticket.asked, Verdict.ALONE))
+        ticket.outcome = failure or outcomes.get(ticket.asked, Verdict.ALONE)
+    wake_all(tickets[1:])
 
 
 def _answer(outcome: Outcome | Exception) -> Answer:
