@@ -146,6 +146,8 @@ class Combiner:
                 logger.exception("a group failed; its requests are decided one by one")
             _close()
             wait, outcomes = Wait.BRIEFLY, {}
+        if not db.is_postgres():
+            _close()  # before anybody goes on: SQLite's locks do not survive a fork that inherits it
         self._had_replays = Verdict.RECORDED in outcomes.values()
         locked: dict[UUID, list[Ticket]] = {}
         settled = []
