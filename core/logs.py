@@ -3,14 +3,19 @@
 Every line carries the request's id; what looks like a secret is blotted out in all of them.
 """
 
+import logging
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import structlog
 
 from core.redaction import redacted
 
 Line = MutableMapping[str, Any]
+REQUESTS = "core.api.middleware"
 PLAIN = structlog.dev.plain_traceback
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -18,6 +23,8 @@ SHARED: list[Any] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+
+_mode = SimpleNamespace(is_json=False)
 
 
 def redact(_: object, __: str, line: Line) -> Line:
@@ -28,6 +35,21 @@ def redact(_: object, __: str, line: Line) -> Line:
     return line
 
 
+def tell_request(*, path: str, **told: object) -> None:
+    """Log one line about a request, with what is bound to it.
+
+    In production it is written as it is: as any other line it took a third of a consume's time.
+    """
+    line = {"path": redacted(path), **told}
+    if not _mode.is_json:
+        structlog.get_logger(REQUESTS).info("request", **line)
+        return
+    line |= structlog.contextvars.get_contextvars()
+    at = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
+    line |= {"event": "request", "level": "info", "logger": REQUESTS, "timestamp": at}
+    logging.getLogger(REQUESTS).info(orjson.dumps(line).decode())
+
+
 def configuration(*, as_json: bool) -> dict[str, Any]:
     """Return Django's LOGGING, and let structlog's own loggers go the same way."""
     structlog.configure(
@@ -36,6 +58,7 @@ def configuration(*, as_json: bool) -> dict[str, Any]:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    _mode.is_json = as_json
     endings: list[Any] = (
         [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
         if as_json
@@ -52,11 +75,16 @@ def configuration(*, as_json: bool) -> dict[str, Any]:
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     *endings,
                 ],
-            }
+            },
+            "written": {"format": "%(message)s"},
         },
-        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "line"},
+            "written": {"class": "logging.StreamHandler", "formatter": "written"},
+        },
         "root": {"handlers": ["console"], "level": "INFO"},
         "loggers": {
+            **({REQUESTS: {"handlers": ["written"], "propagate": False}} if as_json else {}),
             "axes": {"level": "WARNING"},
             "django.request": {"level": "ERROR"},
             "fontTools": {"level": "WARNING"},  # it tells of every glyph that a PDF embeds

@@ -116,6 +116,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "core.api.limits.RateLimitMiddleware",
+    "core.api.middleware.LightEntrance",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -124,6 +125,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
     "metering.enforcement.middleware.EntitlementsMiddleware",
+    "core.api.middleware.LightExit",
 ]
 ROOT_URLCONF = "subscriptionEngine.urls"
 WSGI_APPLICATION = "subscriptionEngine.wsgi.application"

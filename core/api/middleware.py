@@ -3,15 +3,18 @@
 import re
 import time
 from collections.abc import Callable
+from typing import ClassVar
 from uuid import uuid4
 
 import structlog
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
 
-from core import metrics
+from core import logs, metrics
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+LIGHT_PREFIXES = ("/api/usage/", "/api/entitlements/", "/api/subscriptions/me/")
 QUIET_PATHS = {"/livez", "/readyz", "/metrics"}
 HTML = "text/html"
 CLOSED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -23,7 +26,6 @@ PAGES = (
 ADMIN = PAGES.replace(
     "script-src 'self'", "script-src 'self' 'unsafe-inline' 'unsafe-eval'"
 )  # the admin's widgets bring scripts in their markup
-log = structlog.get_logger(__name__)
 Answer = Callable[[HttpRequest], HttpResponse]
 
 
@@ -64,15 +66,44 @@ class ObservationMiddleware:
         metrics.REQUESTS.labels(method, route, response.status_code).inc()
         metrics.SECONDS.labels(route).observe(seconds)
         if request.path not in QUIET_PATHS:
-            log.info(
-                "request",
-                method=method,
+            logs.tell_request(
                 path=request.path,
+                method=method,
                 route=route,
                 status=response.status_code,
                 milliseconds=round(seconds * 1000, 1),
             )
         return response
+
+
+class LightEntrance:
+    """Let light requests pass by all that stands between this and `LightExit`.
+
+    What stands there serves browsers' pages and logins: sessions, forms' tokens, messages. An
+    operation that is asked often, by token or key alone, needs none of it.
+    """
+
+    def __init__(self, get_response: Answer) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request."""
+        if request.path.startswith(LIGHT_PREFIXES):
+            return LightExit.inner(request)
+        return self._get_response(request)
+
+
+class LightExit:
+    """Stand last, where light requests come out; Django makes the last first."""
+
+    inner: ClassVar[Answer]
+
+    def __init__(self, get_response: Answer) -> None:
+        LightExit.inner = staticmethod(get_response)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request."""
+        return LightExit.inner(request)
 
 
 class SecurityHeadersMiddleware:
@@ -89,6 +120,7 @@ class SecurityHeadersMiddleware:
             policy = ADMIN if request.path.startswith("/admin/") else PAGES
         response.setdefault("Content-Security-Policy", policy)
         response.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        response.setdefault("X-Frame-Options", settings.X_FRAME_OPTIONS)
         response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
         return response
 

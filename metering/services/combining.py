@@ -147,7 +147,7 @@ class Combiner:
             _close()
             wait, outcomes = Wait.BRIEFLY, {}
         if not db.is_postgres():
-            _close()  # before anybody goes on: SQLite's locks do not survive a fork that inherits it
+            _close()  # before anybody goes on: a fork that inherits it would drop its locks
         self._had_replays = Verdict.RECORDED in outcomes.values()
         locked: dict[UUID, list[Ticket]] = {}
         settled = []

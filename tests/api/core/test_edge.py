@@ -69,10 +69,16 @@ class TestLog:
         handler = logging.StreamHandler(stream)
         configured = logs.configuration(as_json=True)["formatters"]["line"]
         handler.setFormatter(configured.pop("()")(**configured))
-        root = logging.getLogger()
+        root, requests = logging.getLogger(), logging.getLogger(logs.REQUESTS)
+        written = logging.StreamHandler(stream)
         root.addHandler(handler)
+        requests.addHandler(written)
+        requests.propagate = False
         yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+        requests.propagate = True
+        requests.removeHandler(written)
         root.removeHandler(handler)
+        logs.configuration(as_json=False)
 
     def test_has_one_line_a_request_with_its_id(self, lines):
         Client().get("/api/plans/?x=secret-in-query", headers={"X-Request-Id": "req-7"})
@@ -80,6 +86,10 @@ class TestLog:
         assert (line["request_id"], line["method"], line["path"]) == ("req-7", "GET", "/api/plans/")
         assert (line["route"], line["status"]) == ("api/plans/", 400)
         assert "secret-in-query" not in json.dumps(lines())
+
+    def test_blots_out_a_secret_in_the_path(self, lines):
+        Client().get("/api/plans/eyJhbGciOiJI.abc.def/")
+        assert "eyJhbGciOiJI" not in json.dumps(lines())
 
     def test_is_quiet_about_health(self, lines):
         Client().get("/livez")

@@ -119,3 +119,13 @@ class TestKnownCallers:
         assert consume(client) == 200
         User.objects.filter(pk=user.pk).update(is_active=False)
         assert client.get("/api/entitlements/").status_code == 401
+
+
+class TestLightEntrance:
+    """A light request passes by what serves browsers alone; its answer has every header."""
+
+    def test_answers_with_the_headers_of_any_other(self, client):
+        light = client.get("/api/entitlements/").headers
+        other = client.get("/api/plans/").headers
+        own = {"Content-Length", "ETag", "X-Request-Id", "Allow"}
+        assert {name for name in other if name not in own} <= set(light)
