@@ -88,9 +88,12 @@ class LightEntrance:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request."""
-        if request.path.startswith(LIGHT_PREFIXES):
-            return LightExit.inner(request)
-        return self._get_response(request)
+        if not request.path.startswith(LIGHT_PREFIXES):
+            return self._get_response(request)
+        response = LightExit.inner(request)
+        if not response.streaming:
+            response.setdefault("Content-Length", str(len(response.content)))
+        return response
 
 
 class LightExit:

@@ -80,7 +80,7 @@ class OwnSubscriptionView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Show plan, limits and usage."""
-        asked = strict.read_query(shapes.CustomerQuery, request)
+        asked = strict.read_query(shapes.CustomerQuery, request) if request.query_params else {}
         customer_id = access.access_customer_id(
             request, scope="subscriptions:read", named=asked.get("customer")
         )
