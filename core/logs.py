@@ -5,7 +5,7 @@ Every line carries the request's id; what looks like a secret is blotted out in 
 
 import logging
 from collections.abc import MutableMapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,7 +35,7 @@ def redact(_: object, __: str, line: Line) -> Line:
     return line
 
 
-def tell_request(*, path: str, **told: object) -> None:
+def tell_request(*, at: datetime, path: str, **told: object) -> None:
     """Log one line about a request, with what is bound to it.
 
     In production it is written as it is: as any other line it took a third of a consume's time.
@@ -45,8 +45,8 @@ def tell_request(*, path: str, **told: object) -> None:
         structlog.get_logger(REQUESTS).info("request", **line)
         return
     line |= structlog.contextvars.get_contextvars()
-    at = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
-    line |= {"event": "request", "level": "info", "logger": REQUESTS, "timestamp": at}
+    timestamp = at.isoformat().replace("+00:00", "Z")
+    line |= {"event": "request", "level": "info", "logger": REQUESTS, "timestamp": timestamp}
     logging.getLogger(REQUESTS).info(orjson.dumps(line).decode())
 
 

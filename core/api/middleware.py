@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
 
-from core import logs, metrics
+from core import clock, logs, metrics
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 LIGHT_PREFIXES = ("/api/usage/", "/api/entitlements/", "/api/subscriptions/me/")
@@ -67,6 +67,7 @@ class ObservationMiddleware:
         metrics.SECONDS.labels(route).observe(seconds)
         if request.path not in QUIET_PATHS:
             logs.tell_request(
+                at=clock.host_now(),
                 path=request.path,
                 method=method,
                 route=route,
