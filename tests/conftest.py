@@ -19,6 +19,9 @@ from subscriptions import selectors, switches
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 COVERING = {"unit", "integration", "api", "concurrency"}  # what shows that the rules are tested
+# A run of the suite draws the same examples each time; the long forms draw new ones.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 # mutmut runs the suite again and again in one process, and each mutant must meet the same examples.
 settings.register_profile(
     "mutants",
