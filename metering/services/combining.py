@@ -141,10 +141,8 @@ class Combiner:
         """Decide a group: briefly, else without the rows that are locked; settle every ticket."""
         try:
             wait, outcomes = self._decide([ticket.asked for ticket in group])
-        except Exception as error:
-            if not isinstance(error, DatabaseError | InterfaceError | core_errors.DomainError):
-                logger.exception("a group failed; its requests are decided one by one")
-            _close()
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever
+            _note_failure(error)
             wait, outcomes = Wait.BRIEFLY, {}
         if not db.is_postgres():
             _close()  # before anybody goes on: a fork that inherits it would drop its locks
@@ -217,8 +215,8 @@ def _decide_led(tickets: Sequence[Ticket]) -> None:
     failure: Exception | None = None
     try:
         outcomes = groups.decide([ticket.asked for ticket in tickets], wait=Wait.PATIENTLY)
-    except Exception as error:  # noqa: BLE001 - its followers may not wait for ever
-        _close()
+    except Exception as error:  # noqa: BLE001 - as above
+        _note_failure(error)
         failure = db.translated(error) if db.is_lock_timeout(error) else None
     for ticket in tickets:
         ticket.outcome = failure or outcomes.get(ticket.asked, Verdict.ALONE)
@@ -230,6 +228,13 @@ def _answer(outcome: Outcome | Exception) -> Answer:
     if isinstance(outcome, Exception):
         raise outcome
     return outcome if isinstance(outcome, Consumed) else None
+
+
+def _note_failure(error: Exception) -> None:
+    """Log what nobody expects of a group, and take no risk with its connection."""
+    if not isinstance(error, DatabaseError | InterfaceError | core_errors.DomainError):
+        logger.error("a group failed; its requests are decided one by one", exc_info=error)
+    _close()
 
 
 def _close() -> None:

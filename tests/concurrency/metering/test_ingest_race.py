@@ -14,7 +14,7 @@ import pytest
 from django.db import OperationalError, connection, connections
 from django.db.models import Count, Sum
 
-from benchmarks import streams
+from benchmarks import _streams as streams
 from core import clock, db, errors
 from metering.models import Balance, Meter, MeterEvent, UsageEntry
 from metering.services import arrivals, claims, ingest, meters
