@@ -13,6 +13,7 @@ from billing.models import InvoiceLine
 from billing.proration import Share
 from core import periods
 from core.periods import Interval, Period, Recurrence
+from core.zones import Zones
 from subscriptions.models import AddOnPrice, MeteredPrice, Price
 
 Kind = InvoiceLine.Kind
@@ -28,17 +29,22 @@ class Taken:
     price: Price | AddOnPrice
     quantity: int
     anchor_at: datetime
-    time_zone: str
+    zones: Zones
 
     @property
     def recurrence(self) -> Recurrence:
         """Return the billing periods."""
         return Recurrence(
             anchor=self.anchor_at,
-            time_zone=self.time_zone,
+            time_zone=self.zones.time_zone,
             interval=Interval(self.price.interval),
             count=self.price.interval_count,
+            former_zones=self.zones.former,
         )
+
+    def zone_at(self, at: datetime) -> str:
+        """Return the zone whose days the running period counts."""
+        return periods.zone_at(self.recurrence, at=at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,7 @@ def first(taken: Taken, *, at: datetime) -> Iterator[PlannedLine]:
     Where periods run already, by a former subscription to the same plan, what remains is due.
     """
     period = periods.period_at(taken.recurrence, at=at)
-    share = share_of(period, at=at, time_zone=taken.time_zone)
+    share = share_of(period, at=at, time_zone=taken.zone_at(at))
     is_whole = period.starts_at == at
     yield from _fees(
         taken,
@@ -104,7 +110,7 @@ def until(taken: Taken, *, at: datetime, end: datetime) -> Iterator[PlannedLine]
     """
     period = periods.period_at(taken.recurrence, at=at)
     if period.starts_at < at:
-        share = share_of(period, at=at, time_zone=taken.time_zone)
+        share = share_of(period, at=at, time_zone=taken.zone_at(at))
         rest = Period(starts_at=at, ends_at=period.ends_at)
         yield from _fees(taken, period=rest, share=share, kind=Kind.CHARGE, is_discountable=True)
         period = periods.period_at(taken.recurrence, at=_end_of(period))

@@ -73,11 +73,12 @@ def find_consumer(*, name: str) -> Consumer | None:
 def lock_for(*, event_types: Iterable[str], customer_id: UUID) -> None:
     """Take the locks of every step that these events may run, before the clock is read.
 
-    An operation calls it after its own locks, with all events that it may publish.
+    An operation calls it after its own locks, with all events that it may publish. Each lock is
+    taken once, in the order in which the subscribers of an event were registered.
     """
     db.transaction_required()
-    locks = {subscriber.lock for name in event_types for subscriber in _subscribers.get(name, ())}
-    for lock in sorted(locks, key=lambda lock: f"{lock.__module__}.{lock.__qualname__}"):
+    locks = [subscriber.lock for name in event_types for subscriber in _subscribers.get(name, ())]
+    for lock in dict.fromkeys(locks):
         lock(customer_id)
 
 

@@ -12,6 +12,9 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from uuid_utils.compat import uuid7
 
+from core.periods import Interval, Recurrence
+from core.zones import Zones
+
 SCOPES = (
     "usage:read",
     "usage:write",
@@ -86,6 +89,9 @@ class Customer(models.Model):
     external_key = models.CharField(max_length=255, unique=True)
     name = models.CharField(max_length=255)
     time_zone = models.CharField(max_length=63, default="UTC")
+    former_zones = models.JSONField(
+        null=True, blank=True, help_text="Zones before it; empty where it never changed."
+    )
     currency = models.CharField(max_length=3, default="EUR")
     revision = models.PositiveBigIntegerField(
         default=0, help_text="Raised by every operation that holds the customer's lock."
@@ -104,6 +110,22 @@ class Customer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.external_key})"
+
+    @property
+    def zones(self) -> Zones:
+        """Return the zone that counts from the next boundary on, with those before it."""
+        return Zones.read(self.time_zone, self.former_zones)
+
+    @property
+    def months(self) -> Recurrence:
+        """Return the months since the creation: the periods of the default plan."""
+        own = self.zones
+        return Recurrence(
+            anchor=self.created_at,
+            time_zone=own.time_zone,
+            interval=Interval.MONTH,
+            former_zones=own.former,
+        )
 
 
 class Member(models.Model):

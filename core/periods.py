@@ -4,14 +4,15 @@
 in the anchor's zone for days and weeks, month arithmetic clamped to the month's last day for the
 rest. A wall time that occurs twice means its first occurrence, one that does not occur is shifted
 forward (PEP 495, fold 0). Counting from the boundary before would drift: 31 January, 28 February,
-28 March.
+28 March. Another zone counts from the next boundary on: the period that runs is what it was.
 """
 
 import calendar
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 
@@ -33,11 +34,28 @@ ELAPSED = {Interval.MINUTE: timedelta(minutes=1), Interval.HOUR: timedelta(hours
 DAYS = {Interval.DAY: 1, Interval.WEEK: 7}
 MONDAY_AND_FIRST = datetime(2001, 1, 1)  # noqa: DTZ001 - a wall time, at home in every zone
 MONTHS = {Interval.MONTH: 1, Interval.QUARTER: 3, Interval.HALF_YEAR: 6, Interval.YEAR: 12}
+INSTANT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormerZone:
+    """A zone that was given up at `changed_at`, while a billing period ran up to `renews_at`.
+
+    Days and weeks count in it to the end of theirs that ran then; months and longer to the end
+    of the billing period, so that no month straddles the renewal of a year.
+    """
+
+    time_zone: str
+    changed_at: datetime
+    renews_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrence:
     """An interval times a count (≥ 1), repeated from an anchor in an IANA zone.
+
+    `former_zones` stood before it, the oldest first; those given up before the anchor count
+    nothing.
 
     :raises ValueError: for a naive anchor, an unknown zone or a count below 1.
     """
@@ -46,10 +64,12 @@ class Recurrence:
     time_zone: str
     interval: Interval
     count: int = 1
+    former_zones: tuple[FormerZone, ...] = ()
 
     def __post_init__(self) -> None:
         _aware(self.anchor)
-        _zone(self.time_zone)
+        for each in (self.time_zone, *(former.time_zone for former in self.former_zones)):
+            _zone(each)
         if self.count < 1:
             msg = f"a recurrence counts at least 1 interval, not {self.count}"
             raise ValueError(msg)
@@ -69,21 +89,23 @@ def boundary(recurrence: Recurrence, *, index: int) -> datetime:
     :raises ValueError: for a boundary of a lifetime other than 0.
     :raises OverflowError: beyond the years 1 … 9999.
     """
-    anchor, steps = recurrence.anchor.astimezone(UTC), index * recurrence.count
+    anchor = recurrence.anchor.astimezone(UTC)
     if index == 0:
         return anchor
     if recurrence.interval in ELAPSED:
-        return anchor + steps * ELAPSED[recurrence.interval]
-    zone = _zone(recurrence.time_zone)
-    wall = anchor.astimezone(zone).replace(tzinfo=None)
-    if recurrence.interval in DAYS:
-        wall += timedelta(days=steps * DAYS[recurrence.interval])
-    elif recurrence.interval in MONTHS:
-        wall = _months_later(wall, months=steps * MONTHS[recurrence.interval])
-    else:
-        msg = f"a {recurrence.interval} has no boundary but its anchor"
-        raise ValueError(msg)
-    return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+        return anchor + index * recurrence.count * ELAPSED[recurrence.interval]
+    if recurrence.former_zones:
+        return _boundary_over_zones(recurrence, index=index)
+    return _boundary_in(recurrence, recurrence.time_zone, index=index)
+
+
+def zone_at(recurrence: Recurrence, *, at: datetime) -> str:
+    """Return the zone by which the period that holds the instant ends."""
+    if recurrence.interval is Interval.LIFETIME:
+        return recurrence.time_zone
+    following = index_at(recurrence, at=at) + 1
+    zones = [former.time_zone for former, last in _last_boundaries(recurrence) if following <= last]
+    return next(iter(zones), recurrence.time_zone)
 
 
 def index_at(recurrence: Recurrence, *, at: datetime) -> int:
@@ -178,6 +200,46 @@ def is_accepted(
     oldest = received_at - timedelta(seconds=late_horizon_seconds)
     newest = received_at + timedelta(seconds=future_skew_seconds)
     return oldest <= event_at <= newest
+
+
+def _boundary_in(recurrence: Recurrence, time_zone: str, *, index: int) -> datetime:
+    """Return the boundary as one zone counts it."""
+    zone, steps = _zone(time_zone), index * recurrence.count
+    wall = recurrence.anchor.astimezone(zone).replace(tzinfo=None)
+    if recurrence.interval in DAYS:
+        wall += timedelta(days=steps * DAYS[recurrence.interval])
+    elif recurrence.interval in MONTHS:
+        wall = _months_later(wall, months=steps * MONTHS[recurrence.interval])
+    else:
+        msg = f"a {recurrence.interval} has no boundary but its anchor"
+        raise ValueError(msg)
+    return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+def _boundary_over_zones(recurrence: Recurrence, *, index: int) -> datetime:
+    """Return the boundary in the zone that counts it, never before the last of a former zone."""
+    begun_at = datetime.min.replace(tzinfo=UTC)
+    for former, last in _last_boundaries(recurrence):
+        found = _boundary_in(recurrence, former.time_zone, index=min(index, last))
+        begun_at = max(begun_at, found)
+        if index <= last:
+            return begun_at
+    return max(begun_at, _boundary_in(recurrence, recurrence.time_zone, index=index))
+
+
+@lru_cache(maxsize=1024)
+def _last_boundaries(recurrence: Recurrence) -> tuple[tuple[FormerZone, int], ...]:
+    """Return the former zones with the index of the last boundary that each counts, in order."""
+    found: list[tuple[FormerZone, int]] = []
+    known: tuple[FormerZone, ...] = ()
+    for former in recurrence.former_zones:
+        if former.changed_at >= recurrence.anchor:
+            is_short = recurrence.interval in DAYS
+            last_at = former.changed_at if is_short else former.renews_at - INSTANT
+            before = replace(recurrence, time_zone=former.time_zone, former_zones=known)
+            found.append((former, index_at(before, at=last_at) + 1))
+        known = (*known, former)
+    return tuple(found)
 
 
 def _guessed_index(recurrence: Recurrence, *, at: datetime) -> int:

@@ -9,8 +9,9 @@ from datetime import datetime
 from core import periods
 from core.models import Customer
 from core.periods import Interval, Period, Recurrence
+from core.zones import Zones
 from metering import errors
-from subscriptions import effective, status
+from subscriptions import effective, renewals, status
 from subscriptions.effective import Effective, Terms
 from subscriptions.facts import CustomerFacts, FeatureFacts, VersionFacts
 from subscriptions.models import Price, Subscription
@@ -40,7 +41,7 @@ class InForce:
     status: str
     denial_code: str
     anchor_at: datetime
-    time_zone: str
+    zones: Zones
     quantity: int
     next_change_at: datetime | None
 
@@ -156,21 +157,18 @@ def usage_period(governing: InForce, *, terms: Terms, at: datetime) -> Period:
         return billing_period(governing, at=at)
     recurrence = Recurrence(
         anchor=governing.anchor_at,
-        time_zone=governing.time_zone,
+        time_zone=governing.zones.time_zone,
         interval=Interval(terms.reset_interval),
         count=terms.reset_count,
+        former_zones=governing.zones.former,
     )
     return periods.period_at(recurrence, at=at)
 
 
 def billing_period(governing: InForce, *, at: datetime) -> Period:
     """Return the billing period around the instant: the price's interval, a month without one."""
-    price = governing.price
-    recurrence = Recurrence(
-        anchor=governing.anchor_at,
-        time_zone=governing.time_zone,
-        interval=Interval(price.interval) if price else Interval.MONTH,
-        count=price.interval_count if price else 1,
+    recurrence = renewals.billing_recurrence(
+        anchor_at=governing.anchor_at, zones=governing.zones, price=governing.price
     )
     return periods.period_at(recurrence, at=at)
 
@@ -194,7 +192,7 @@ def _by_subscription(
         if standing.access
         else DENIAL_BY_STATUS[Subscription.Status(standing.status)],
         anchor_at=standing.anchor_at,
-        time_zone=row.time_zone,
+        zones=row.zones,
         quantity=standing.quantity,
         next_change_at=next_change_at,
     )
@@ -212,12 +210,7 @@ def _by_default(
     from the next period.
     """
     customer = facts.customer
-    month = periods.period_at(
-        Recurrence(
-            anchor=customer.created_at, time_zone=customer.time_zone, interval=Interval.MONTH
-        ),
-        at=at,
-    )
+    month = periods.period_at(customer.months, at=at)
     versions = [each for each in facts.default_versions if each.plan_group_id == plan_group_id]
     reached = [each for each in versions if _published_by(each, month.starts_at)]
     version = next(iter(reached or versions[-1:]), None)
@@ -231,7 +224,7 @@ def _by_default(
         status=Subscription.Status.ACTIVE if version else "",
         denial_code="" if version else unserved,
         anchor_at=customer.created_at,
-        time_zone=customer.time_zone,
+        zones=customer.zones,
         quantity=1,
         next_change_at=_earliest([next_change_at, month.ends_at]),
     )
@@ -248,7 +241,7 @@ def nothing_in_force(*, customer: Customer, plan_group_id: int | None) -> InForc
         status="",
         denial_code=errors.NoActiveSubscription.code,
         anchor_at=customer.created_at,
-        time_zone=customer.time_zone,
+        zones=customer.zones,
         quantity=1,
         next_change_at=None,
     )

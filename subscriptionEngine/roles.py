@@ -38,6 +38,7 @@ ROLES = {
     "support": (
         *VIEW_CUSTOMERS,
         "core.view_user",
+        "core.change_customer",
         "subscriptions.add_subscription",
         "subscriptions.cancel_subscription",
         "subscriptions.pause_subscription",

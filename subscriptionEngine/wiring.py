@@ -7,12 +7,12 @@ from billing.services import auditing as billing_auditing
 from billing.services import following, issuing
 from core import events
 from core.api import limits
-from core.services import deliveries, jobs
+from core.services import customers, deliveries, jobs
 from metering.enforcement import throttles
 from metering.services import auditing, balances
 from resources.services import auditing as booking_auditing
 from resources.services import jobs as booking_jobs
-from subscriptions.services import lifecycle, overriding, sweeping, timeline
+from subscriptions.services import lifecycle, overriding, sweeping, timeline, zones
 
 
 def connect() -> None:
@@ -29,7 +29,9 @@ def connect() -> None:
         auditing.register(booking_auditing.holds)
         auditing.register(booking_auditing.overlaps)
     rederive = events.Subscriber(lock=balances.lock_rows_of_change, step=balances.rederive_step)
-    for event_type in (lifecycle.CHANGED, overriding.CHANGED):
+    follow = events.Subscriber(lock=zones.lock_rows, step=zones.follow_step)
+    events.subscribe(event_type=customers.TIME_ZONE_CHANGED, subscriber=follow)
+    for event_type in (lifecycle.CHANGED, overriding.CHANGED, customers.TIME_ZONE_CHANGED):
         events.subscribe(event_type=event_type, subscriber=rederive)
     for event_type, step in (
         (timeline.TRANSITIONED, following.transitioned_step),

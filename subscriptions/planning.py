@@ -87,7 +87,7 @@ class ChangePlan:
             return self.period
         recurrence = billing_recurrence(
             anchor_at=self.anchor_at,
-            time_zone=self.subscription.time_zone,
+            zones=self.subscription.zones,
             price=self.to_price,
         )
         return periods.period_at(recurrence, at=self.effective_at)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from core import periods
 from core.periods import Interval, Period, Recurrence
+from core.zones import Zones
 from subscriptions import status, transitions
 from subscriptions.states import Facts
 from subscriptions.status import Upcoming
@@ -35,7 +36,10 @@ class Renewable(Facts, Protocol):
     """A subscription's row with what decides about its billing periods."""
 
     renewed_until: datetime | None
-    time_zone: str
+
+    @property
+    def zones(self) -> Zones:
+        """Return the zones in which its periods are counted."""
 
     @property
     def price(self) -> PriceFacts | None:
@@ -53,14 +57,15 @@ class Passed:
 
 
 def billing_recurrence(
-    *, anchor_at: datetime, time_zone: str, price: PriceFacts | None
+    *, anchor_at: datetime, zones: Zones, price: PriceFacts | None
 ) -> Recurrence:
     """Return how billing periods recur: the price's interval, a month where there is no price."""
     return Recurrence(
         anchor=anchor_at,
-        time_zone=time_zone,
+        time_zone=zones.time_zone,
         interval=Interval(price.interval) if price else Interval.MONTH,
         count=price.interval_count if price else 1,
+        former_zones=zones.former,
     )
 
 
@@ -68,10 +73,14 @@ def billing_period(row: Renewable, *, at: datetime) -> Period:
     """Return the billing period around the instant; while on trial, the trial."""
     if row.status == "trialing":
         return Period(starts_at=row.start_at, ends_at=row.trial_ends_at)
-    recurrence = billing_recurrence(
-        anchor_at=row.anchor_at, time_zone=row.time_zone, price=row.price
-    )
+    recurrence = billing_recurrence(anchor_at=row.anchor_at, zones=row.zones, price=row.price)
     return periods.period_at(recurrence, at=at)
+
+
+def zone_at(row: Renewable, *, at: datetime) -> str:
+    """Return the zone whose days the billing period around the instant counts."""
+    recurrence = billing_recurrence(anchor_at=row.anchor_at, zones=row.zones, price=row.price)
+    return periods.zone_at(recurrence, at=at)
 
 
 def next_due(row: Renewable) -> Upcoming | None:

@@ -75,7 +75,7 @@ def get_plan_taken(row: Subscription) -> Taken | None:
         price=row.price,
         quantity=row.quantity,
         anchor_at=row.anchor_at,
-        time_zone=row.time_zone,
+        zones=row.zones,
     )
 
 
@@ -95,7 +95,7 @@ def list_add_ons_taken(row: Subscription, *, at: datetime) -> list[Taken]:
             price=each.price,
             quantity=each.quantity,
             anchor_at=row.anchor_at,
-            time_zone=row.time_zone,
+            zones=row.zones,
         )
         for each in held
         if each.price is not None

@@ -57,7 +57,7 @@ def list_usage(*, row: Subscription, billing: Billing) -> list[Usage]:
     features = Feature.objects.filter(pk__in=[each.feature_id for each in prices])
     names = dict(features.values_list("pk", "name"))
     recurrence = renewals.billing_recurrence(
-        anchor_at=row.anchor_at, time_zone=row.time_zone, price=row.price
+        anchor_at=row.anchor_at, zones=row.zones, price=row.price
     )
     return [
         found

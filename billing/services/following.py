@@ -15,6 +15,7 @@ from billing.selectors import Billed, Billing
 from billing.services import closing, coupons, drafting, revenue
 from core.events import Event
 from core.periods import Period
+from subscriptions import renewals
 from subscriptions import selectors as subscription_selectors
 from subscriptions.models import Subscription
 from subscriptions.services.timeline import CLOCK
@@ -116,8 +117,9 @@ def item_change(
     """Return the lines of a change of one item now."""
     is_open = row.renewed_until is not None and row.renewed_until > at
     standing = selectors.list_standing(subscription_id=row.pk, at=at, item=item)
+    time_zone = renewals.zone_at(row, at=at)
     return list(
-        lines.change(standing, after=after if is_open else None, at=at, time_zone=row.time_zone)
+        lines.change(standing, after=after if is_open else None, at=at, time_zone=time_zone)
     )
 
 

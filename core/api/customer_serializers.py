@@ -1,14 +1,13 @@
 """Define what the customers' operations read and show."""
 
 from typing import Any
-from zoneinfo import available_timezones
 
 from rest_framework import serializers
 
-from core import clock
+from core import clock, zones
 from core.api.serializers import InstantField, StrictCharField, StrictSerializer
 from core.models import Customer
-from core.services.customers import NewCustomer
+from core.services.customers import CustomerChange, NewCustomer
 
 NAME_LENGTH_MAX = 255
 
@@ -21,7 +20,7 @@ class TimeZoneField(StrictCharField):
     def to_internal_value(self, data: Any) -> str:  # noqa: ANN401 - DRF's signature
         """Return the zone's name."""
         name = super().to_internal_value(data)
-        if name not in available_timezones():
+        if not zones.is_known(name):
             self.fail("unknown")
         return name
 
@@ -52,10 +51,18 @@ class NewCustomerSerializer(StrictSerializer):
     )
 
 
-class RenameSerializer(StrictSerializer):
-    """A customer's new name."""
+class CustomerChangeSerializer(StrictSerializer):
+    """What is to be different of a customer: name, zone, or both."""
 
-    name = StrictCharField(max_length=NAME_LENGTH_MAX)
+    name = StrictCharField(max_length=NAME_LENGTH_MAX, required=False)
+    time_zone = TimeZoneField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse to change nothing."""
+        if not attrs:
+            msg = "Give a name, a time_zone, or both."
+            raise serializers.ValidationError(msg, code="required")
+        return attrs
 
 
 class CustomerSerializer(serializers.Serializer[Any]):
@@ -80,6 +87,11 @@ def new_customer(given: dict[str, Any]) -> NewCustomer:
         currency=given["currency"],
         test_clock_at=given.get("test_clock_at"),
     )
+
+
+def customer_change(given: dict[str, Any]) -> CustomerChange:
+    """Return the change of a validated input."""
+    return CustomerChange(name=given.get("name"), time_zone=given.get("time_zone"))
 
 
 def customer_body(row: Customer) -> dict[str, object]:

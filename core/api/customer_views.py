@@ -1,4 +1,4 @@
-"""Let backends and staff create, read and rename customers."""
+"""Let backends and staff create, read and change customers."""
 
 import re
 
@@ -69,7 +69,7 @@ class CustomersView(APIView):
 
 
 class CustomerView(APIView):
-    """Read and rename a customer."""
+    """Read and change a customer."""
 
     @schema.operation(
         operation_id="getCustomer",
@@ -93,30 +93,32 @@ class CustomerView(APIView):
     @schema.operation(
         operation_id="updateCustomer",
         tag="customers",
-        summary="Rename a customer",
-        description="Change a customer's name. With If-Match, only where nothing of his changed "
-        "since he was read.",
-        request=shapes.RenameSerializer,
-        request_example={"name": "Acme Ltd"},
+        summary="Change a customer's name or time zone",
+        description="Change a customer's name, his time zone, or both. Another zone counts from "
+        "the next boundary on: the billing period that runs ends as it was to end, and so does "
+        "each day and week of usage. With If-Match, only where nothing of his changed since he "
+        "was read.",
+        request=shapes.CustomerChangeSerializer,
+        request_example={"name": "Acme Ltd", "time_zone": "Europe/Berlin"},
         answers={200: shapes.CustomerSerializer},
         example=CUSTOMER_EXAMPLE,
         parameters=(CUSTOMER, IF_MATCH),
         refusals=(*MANAGED, errors.NotFound, errors.VersionConflict),
     )
     def patch(self, request: Request, customer: str) -> Response:
-        """Rename a customer."""
+        """Change a customer."""
         row = access.access_managed_customer(
             request, scope="customers:write", permission="core.change_customer", named=customer
         )
-        given = strict.read(shapes.RenameSerializer, request)
-        renamed = customers.rename(
+        given = strict.read(shapes.CustomerChangeSerializer, request)
+        changed = customers.update(
             customer_id=row.pk,
-            name=given["name"],
+            change=shapes.customer_change(given),
             expected_revision=_expected_revision(request),
             actor=access.actor(request),
             clock=clock.process_clock(),
         )
-        return _shown(renamed, status=200)
+        return _shown(changed, status=200)
 
 
 def _expected_revision(request: Request) -> int | None:

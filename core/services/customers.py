@@ -1,6 +1,6 @@
-"""Create and rename customers, and note that something of theirs changed."""
+"""Create and change customers, and note that something of theirs changed."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -9,15 +9,17 @@ from django.db import IntegrityError
 from django.db.models import Case, DateTimeField, F, Value, When
 
 from core import clock as clocks
-from core import db, errors, locks
+from core import db, errors, events, locks, periods, zones
 from core.actors import Actor
 from core.models import Customer
 from core.services import audit
 
+TIME_ZONE_CHANGED = "customer.time_zone_changed"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewCustomer:
-    """What is known of a customer at his creation; zone and test clock are set here alone."""
+    """What is known of a customer at his creation; his test clock is set here alone."""
 
     external_key: str
     name: str
@@ -56,19 +58,32 @@ def create(new: NewCustomer, *, actor: Actor, clock: clocks.Clock) -> Customer:
         raise errors.Invalid.at("/external_key", code="unique", detail=detail) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class CustomerChange:
+    """What is to be different of a customer; None leaves it as it is."""
+
+    name: str | None = None
+    time_zone: str | None = None
+
+
 @db.operation
-def rename(
+def update(
     *,
     customer_id: UUID,
-    name: str,
+    change: CustomerChange,
     expected_revision: int | None,
     actor: Actor,
     clock: clocks.Clock,
 ) -> Customer:
-    """Give a customer another name, where nothing of his changed since it was read.
+    """Give a customer another name or zone, where nothing of his changed since it was read.
+
+    Another zone counts from the next boundary on: his billing period, and what resets in
+    shorter periods, ends as it was to end. `customer.time_zone_changed` lets the subscriptions
+    and balances follow in the same transaction. The zone that he has changes nothing.
 
     :raises NotFound: where there is no such customer.
     :raises VersionConflict: where his revision is not the expected one.
+    :raises Invalid: for a zone that is none, or the 51st change of it.
     """
     with db.transaction():
         try:
@@ -78,18 +93,54 @@ def rename(
         if expected_revision is not None and expected_revision != customer.revision:
             detail = "The customer has changed since you read it; read it again."
             raise errors.VersionConflict(detail)
-        Customer.objects.filter(pk=customer_id).update(name=name)
+        moves = change.time_zone not in {None, customer.time_zone}
+        if moves:
+            events.lock_for(event_types=(TIME_ZONE_CHANGED,), customer_id=customer_id)
         at = clocks.instant_of(customer, clock=clock)
-        audit.record_step(
-            actor=actor,
-            action="customer.renamed",
-            row=customer,
-            at=at,
-            before={"name": customer.name},
-            after={"name": name},
-        )
-        revise_step(customer_id=customer_id, at=at)
+        if change.name is not None:
+            _rename_step(customer, name=change.name, actor=actor, at=at)
+        if moves and change.time_zone is not None:
+            _move_step(customer, time_zone=change.time_zone, actor=actor, at=at)
+        if moves or change.name is not None:
+            revise_step(customer_id=customer_id, at=at)
         return Customer.objects.get(pk=customer_id)
+
+
+def _rename_step(customer: Customer, *, name: str, actor: Actor, at: datetime) -> None:
+    Customer.objects.filter(pk=customer.pk).update(name=name)
+    audit.record_step(
+        actor=actor,
+        action="customer.renamed",
+        row=customer,
+        at=at,
+        before={"name": customer.name},
+        after={"name": name},
+    )
+
+
+def _move_step(customer: Customer, *, time_zone: str, actor: Actor, at: datetime) -> None:
+    if not zones.is_known(time_zone):
+        detail = f"{time_zone!r} is not an IANA time zone."
+        raise errors.Invalid.at("/time_zone", code="unknown", detail=detail)
+    renews_at = periods.period_at(customer.months, at=at).ends_at or at
+    moved = customer.zones.changed(to=time_zone, at=at, renews_at=renews_at)
+    Customer.objects.filter(pk=customer.pk).update(
+        time_zone=moved.time_zone, former_zones=moved.documents
+    )
+    audit.record_step(
+        actor=actor,
+        action=TIME_ZONE_CHANGED,
+        row=customer,
+        at=at,
+        before={"time_zone": customer.time_zone},
+        after={"time_zone": time_zone},
+    )
+    payload = {"from": customer.time_zone, "to": time_zone, "actor": asdict(actor)}
+    events.publish(
+        events.Event(
+            event_type=TIME_ZONE_CHANGED, customer_id=customer.pk, occurred_at=at, payload=payload
+        )
+    )
 
 
 def revise_step(*, customer_id: UUID, at: datetime) -> None:

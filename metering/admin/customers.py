@@ -19,6 +19,7 @@ from unfold.widgets import (
 
 from core import clock as clocks
 from core.admin import base
+from core.admin.customers import ChangeTimeZone
 from core.admin.operations import (
     Asked,
     Consequence,
@@ -196,7 +197,7 @@ class MemberInline(base.ReadOnlyInline):
 class CustomerAdmin(base.ReadOnlyAdmin[Customer]):
     """Customers: the plan in force, how near they are to a limit, and all they have."""
 
-    operations = (StartPlan, *grants.OPERATIONS, ExplainDecision)
+    operations = (StartPlan, *grants.OPERATIONS, ChangeTimeZone, ExplainDecision)
     inlines = (MemberInline,)
     empty_text = "A customer is made when a user registers."
     list_display = ("name", "external_key", "plan", "state", "worst_usage", "created_at")

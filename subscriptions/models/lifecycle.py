@@ -7,6 +7,7 @@ from django.db.models import Q
 from uuid_utils.compat import uuid7
 
 from core.models import Customer
+from core.zones import Zones
 from subscriptions.models.catalog import PlanGroup, PlanVersion, Price
 
 FINAL = ("canceled", "expired")
@@ -69,6 +70,9 @@ class Subscription(models.Model):
     status = models.CharField(max_length=16, choices=Status)
     anchor_at = models.DateTimeField(help_text="Every period is counted from this instant.")
     time_zone = models.CharField(max_length=63, default="UTC")
+    former_zones = models.JSONField(
+        null=True, blank=True, help_text="Zones before it; empty where it never changed."
+    )
     created_at = models.DateTimeField()
     start_at = models.DateTimeField()
     requires_payment = models.BooleanField(default=False)
@@ -144,6 +148,11 @@ class Subscription(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} ({self.status})"
+
+    @property
+    def zones(self) -> Zones:
+        """Return the zone that counts from the next boundary on, with those before it."""
+        return Zones.read(self.time_zone, self.former_zones)
 
 
 class TimelineEntry(models.Model):

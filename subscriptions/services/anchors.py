@@ -1,5 +1,6 @@
-"""Choose the instant from which a new subscription counts its periods."""
+"""Choose the instant from which a new subscription counts its periods, and in which zones."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Q
@@ -7,17 +8,28 @@ from django.db.models import Q
 from core import periods
 from core.models import Customer
 from core.periods import Interval, Recurrence
+from core.zones import Zones
+from subscriptions import renewals
 from subscriptions.models import Feature, PlanVersion, Price, Subscription
 
 
-def anchor_for(
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """From when, and in which zones, periods are counted."""
+
+    anchor_at: datetime
+    zones: Zones
+
+
+def beginning_of(
     *, customer: Customer, offered: PlanVersion, price: Price | None, at: datetime
-) -> datetime:
-    """Return now, or the anchor of the same plan taken before where a period of it still runs.
+) -> Beginning:
+    """Return now, or how the same plan taken before was counted where a period of it still runs.
 
     A subscription that never gave access does not count. So no cycle of subscribing and
-    cancelling yields fresh units.
+    cancelling yields fresh units; another zone meanwhile counts when that period is over.
     """
+    anew = Beginning(anchor_at=at, zones=Zones(time_zone=customer.time_zone))
     former = (
         Subscription.objects.filter(
             Q(requires_payment=False) | Q(has_payment_method=True) | Q(trial_ends_at__isnull=False),
@@ -31,15 +43,30 @@ def anchor_for(
         .first()
     )
     if former is None or former.ended_at is None:
-        return at
+        return anew
     for interval, count in _intervals(offered, price):
         recurrence = Recurrence(
-            anchor=former.anchor_at, time_zone=former.time_zone, interval=interval, count=count
+            anchor=former.anchor_at,
+            time_zone=former.time_zone,
+            interval=interval,
+            count=count,
+            former_zones=former.zones.former,
         )
         ends_at = periods.period_at(recurrence, at=former.ended_at).ends_at
         if ends_at is None or at < ends_at:
-            return former.anchor_at
-    return at
+            return _continued(former, price=price, time_zone=customer.time_zone, at=at)
+    return anew
+
+
+def _continued(
+    former: Subscription, *, price: Price | None, time_zone: str, at: datetime
+) -> Beginning:
+    recurrence = renewals.billing_recurrence(
+        anchor_at=former.anchor_at, zones=former.zones, price=price
+    )
+    renews_at = periods.period_at(recurrence, at=at).ends_at or at
+    kept = former.zones.changed(to=time_zone, at=at, renews_at=renews_at)
+    return Beginning(anchor_at=former.anchor_at, zones=kept)
 
 
 def _intervals(offered: PlanVersion, price: Price | None) -> list[tuple[Interval, int]]:

@@ -10,6 +10,7 @@ from core import db, errors
 from core.models import Customer
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
+from core.zones import Zones
 from subscriptions import errors as own_errors
 from subscriptions import renewals, selectors, transitions
 from subscriptions.models import PlanVersion, Price, Subscription
@@ -192,12 +193,12 @@ def activate_step(locked: Locked, *, row: Subscription, actor: Actor) -> None:
             name=actor.name, reason="replaced by a paid one", request_id=actor.request_id
         )
         moves.move_step(locked, row=live, event="cancel_now", actor=replaced)
-    anchor_at = anchors.anchor_for(
+    beginning = anchors.beginning_of(
         customer=locked.customer, offered=row.plan_version, price=row.price, at=locked.at
     )
-    moves.move_quietly_step(
-        locked, row=row, event="payment_succeeded", actor=actor, given=Given(anchor_at=anchor_at)
-    )
+    _count_in(row, beginning.zones)
+    given = Given(anchor_at=beginning.anchor_at)
+    moves.move_quietly_step(locked, row=row, event="payment_succeeded", actor=actor, given=given)
 
 
 def resolve_offer(*, order: Order, currency: str) -> Offer:
@@ -247,11 +248,17 @@ def _new_row(
         row.status = Status.TRIALING
         row.trial_ends_at = at + timedelta(days=version.trial_days)
         return row
-    row.anchor_at = anchors.anchor_for(customer=customer, offered=version, price=offer.price, at=at)
+    beginning = anchors.beginning_of(customer=customer, offered=version, price=offer.price, at=at)
+    row.anchor_at = beginning.anchor_at
+    _count_in(row, beginning.zones)
     if offer.requires_payment:
         row.status = Status.INCOMPLETE
         row.incomplete_expires_at = at + transitions.INCOMPLETE_WINDOW
     return row
+
+
+def _count_in(row: Subscription, counted: Zones) -> None:
+    row.time_zone, row.former_zones = counted.time_zone, counted.documents
 
 
 def has_live(rows: Sequence[Subscription], *, plan_group_id: int) -> bool:

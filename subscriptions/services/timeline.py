@@ -42,6 +42,21 @@ def content_of(row: Subscription) -> Content:
 
 def record_step(row: Subscription, *, before: str, event: str, actor: Actor, at: datetime) -> None:
     """Append a line to the timeline and publish the transition, at its own instant."""
+    _append(row, before=before, event=event, actor=actor, at=at)
+    publish_step(
+        row,
+        event_type=TRANSITIONED,
+        at=at,
+        facts={"from": before, "to": row.status, "event": event},
+    )
+
+
+def note_step(row: Subscription, *, event: str, actor: Actor, at: datetime) -> None:
+    """Append a line of what is no transition, and that somebody else publishes."""
+    _append(row, before=row.status, event=event, actor=actor, at=at)
+
+
+def _append(row: Subscription, *, before: str, event: str, actor: Actor, at: datetime) -> None:
     TimelineEntry.objects.create(
         customer_id=row.customer_id,
         subscription=row,
@@ -52,12 +67,6 @@ def record_step(row: Subscription, *, before: str, event: str, actor: Actor, at:
         actor=actor.name,
         reason=actor.reason,
         request_id=actor.request_id,
-    )
-    publish_step(
-        row,
-        event_type=TRANSITIONED,
-        at=at,
-        facts={"from": before, "to": row.status, "event": event},
     )
 
 

@@ -1,4 +1,4 @@
-"""customers/: create, read and rename, for backends and staff; and the clock of a test."""
+"""customers/: create, read and change, for backends and staff; and the clock of a test."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -120,6 +120,58 @@ class TestRename:
         answer = backend.patch(f"{CUSTOMERS}acme/", {"currency": "USD"}, format="json")
         assert (answer.status_code, answer.json()["code"]) == (400, "unknown_field")
         assert Customer.objects.get().currency == "EUR"
+
+
+class TestAnotherZone:
+    def move(self, client, **body):
+        return client.patch(f"{CUSTOMERS}acme/", body, format="json")
+
+    def test_is_answered_and_counts_from_the_next_boundary(
+        self, backend, django_assert_num_queries
+    ):
+        factories.make_plan("free", at=AT)
+        create(backend)
+        acme = Customer.objects.get()
+        factories.consume(acme, 1, at=AT)
+        usage = f"/api/subscriptions/me/?customer={acme.pk}"
+        before = backend.get(usage)
+        with django_assert_num_queries(25):
+            answer = self.move(backend, time_zone="Europe/Berlin", name="Acme Ltd")
+        body = answer.json()
+        assert (answer.status_code, body["time_zone"], body["name"], body["revision"]) == (
+            200,
+            "Europe/Berlin",
+            "Acme Ltd",
+            1,
+        )
+        assert answer["ETag"] == '"1"'
+        actions = AuditEntry.objects.order_by("id").values_list("action", flat=True)
+        assert list(actions)[-2:] == ["customer.renamed", "customer.time_zone_changed"]
+        after = backend.get(usage).json()
+        assert after["resets_at"] == before.json()["resets_at"]
+
+    @pytest.mark.parametrize(
+        ("body", "status", "code"),
+        [
+            ({"time_zone": "Mars/Olympus"}, 422, "invalid"),
+            ({"time_zone": ""}, 422, "invalid"),
+            ({"time_zone": None}, 422, "invalid"),
+            ({"time_zone": 1}, 422, "invalid"),
+            ({"name": "Acme Ltd", "time_zone": "UTC+1"}, 422, "invalid"),
+            ({}, 422, "invalid"),
+        ],
+    )
+    def test_is_refused_where_it_is_none(self, backend, body, status, code):
+        create(backend)
+        answer = self.move(backend, **body)
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        row = Customer.objects.get()
+        assert (row.name, row.time_zone, row.former_zones, row.revision) == ("Acme", "UTC", None, 0)
+
+    def test_that_he_has_changes_nothing(self, backend):
+        create(backend)
+        assert self.move(backend, time_zone="UTC").json()["revision"] == 0
+        assert not AuditEntry.objects.filter(action="customer.time_zone_changed").exists()
 
 
 class TestAdvance:

@@ -1,6 +1,7 @@
 """Periods: every vector, and what holds for all anchors."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import periods
-from core.periods import Interval, Period, Recurrence
+from core.periods import FormerZone, Interval, Period, Recurrence
 
 PATH = Path(__file__).parents[2] / "vectors" / "billing_periods.json"
 VECTORS = json.loads(PATH.read_text())["vectors"]
@@ -179,6 +180,118 @@ class TestPeriods:
         }
         with pytest.raises(ValueError, match=r"offset|IANA|at least"):
             Recurrence(**(fields | wrong))
+
+
+def moved(recurrence: Recurrence, to: str, *, at: datetime) -> Recurrence:
+    """Return the recurrence of somebody whose billing period it is, in another zone since then."""
+    former = FormerZone(
+        time_zone=recurrence.time_zone,
+        changed_at=at,
+        renews_at=periods.period_at(recurrence, at=at).ends_at,
+    )
+    return replace(recurrence, time_zone=to, former_zones=(*recurrence.former_zones, former))
+
+
+zones = st.sampled_from(
+    ["UTC", BERLIN, "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Auckland"]
+)
+counted = st.sampled_from([each for each in Interval if each is not Interval.LIFETIME])
+instants = st.integers(0, 3 * 366 * 24 * 60).map(
+    lambda minutes: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
+)
+
+
+class TestAnotherZone:
+    def test_counts_from_the_end_of_the_month_that_runs(self):
+        anchor = datetime(2026, 1, 15, 10, tzinfo=UTC)
+        before = Recurrence(anchor=anchor, time_zone="UTC", interval=Interval.MONTH)
+        after = moved(before, BERLIN, at=datetime(2026, 5, 20, tzinfo=UTC))
+        assert [periods.boundary(after, index=index) for index in range(3, 7)] == [
+            datetime(2026, 4, 15, 10, tzinfo=UTC),
+            datetime(2026, 5, 15, 10, tzinfo=UTC),
+            datetime(2026, 6, 15, 10, tzinfo=UTC),  # 11:00 in Berlin would be an hour earlier
+            datetime(2026, 7, 15, 9, tzinfo=UTC),
+        ]
+        winter = periods.boundary(after, index=10)
+        assert winter == datetime(2026, 11, 15, 10, tzinfo=UTC)
+        assert periods.zone_at(after, at=datetime(2026, 6, 15, 9, tzinfo=UTC)) == "UTC"
+        assert periods.zone_at(after, at=datetime(2026, 6, 15, 10, tzinfo=UTC)) == BERLIN
+
+    def test_moves_the_day_that_a_month_begins_on_and_leaves_no_stump(self):
+        anchor = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)  # 28 February in New York
+        before = Recurrence(anchor=anchor, time_zone="UTC", interval=Interval.MONTH)
+        after = moved(before, "America/New_York", at=datetime(2026, 3, 10, tzinfo=UTC))
+        period = periods.period_at(after, at=datetime(2026, 4, 1, 0, 30, tzinfo=UTC))
+        assert period == Period(
+            starts_at=datetime(2026, 4, 1, 0, 30, tzinfo=UTC),
+            ends_at=datetime(2026, 4, 28, 23, 30, tzinfo=UTC),
+        )
+
+    @given(counted, zones, zones, zones, instants, st.lists(st.integers(0, 400), max_size=3))
+    def test_leaves_what_runs_and_every_boundary_before_it(
+        self, interval, zone, other, third, anchor, days
+    ):
+        former = Recurrence(anchor=anchor, time_zone=zone, interval=interval)
+        for number, after in enumerate(sorted(days)):
+            at = anchor + timedelta(days=after, hours=7)
+            now = moved(former, (other, third, zone)[number], at=at)
+            assert periods.period_at(now, at=at) == periods.period_at(former, at=at)
+            index = periods.index_at(former, at=at)
+            for earlier in range(max(index - 3, -2), index + 2):
+                assert periods.boundary(now, index=earlier) == periods.boundary(
+                    former, index=earlier
+                )
+            following = [periods.boundary(now, index=index + n) for n in range(1, 6)]
+            assert following == sorted(set(following))
+            former = now
+
+    @given(instants, zones, zones, st.integers(0, 700))
+    def test_never_lets_a_month_straddle_the_renewal_of_a_year(self, anchor, zone, other, days):
+        year = Recurrence(anchor=anchor, time_zone=zone, interval=Interval.YEAR)
+        year = moved(year, other, at=anchor + timedelta(days=days))
+        month = replace(year, interval=Interval.MONTH)
+        for index in range(5):
+            assert periods.boundary(month, index=12 * index) == periods.boundary(year, index=index)
+
+    def test_counts_days_from_the_next_one_though_a_year_runs(self):
+        anchor = datetime(2026, 1, 15, 10, tzinfo=UTC)
+        year = Recurrence(anchor=anchor, time_zone="UTC", interval=Interval.YEAR)
+        day = replace(
+            moved(year, BERLIN, at=datetime(2026, 7, 1, 12, tzinfo=UTC)), interval=Interval.DAY
+        )
+        assert periods.period_at(day, at=datetime(2026, 7, 1, 12, tzinfo=UTC)) == Period(
+            starts_at=datetime(2026, 7, 1, 10, tzinfo=UTC),
+            ends_at=datetime(2026, 7, 2, 10, tzinfo=UTC),
+        )
+        assert periods.period_at(day, at=datetime(2026, 7, 2, 10, tzinfo=UTC)) == Period(
+            starts_at=datetime(2026, 7, 2, 10, tzinfo=UTC),
+            ends_at=datetime(2026, 7, 3, 9, tzinfo=UTC),
+        )
+
+    def test_before_the_anchor_counts_nothing(self):
+        anchor = datetime(2026, 6, 15, 10, tzinfo=UTC)
+        old = FormerZone(
+            time_zone="UTC",
+            changed_at=anchor - timedelta(microseconds=1),
+            renews_at=anchor + timedelta(days=9),
+        )
+        month = Recurrence(
+            anchor=anchor, time_zone=BERLIN, interval=Interval.MONTH, former_zones=(old,)
+        )
+        assert periods.boundary(month, index=5) == datetime(2026, 11, 15, 11, tzinfo=UTC)
+        assert periods.zone_at(month, at=anchor) == BERLIN
+        life = replace(month, interval=Interval.LIFETIME)
+        assert periods.zone_at(life, at=anchor) == BERLIN
+
+    def test_is_an_iana_zone_too(self):
+        with pytest.raises(ValueError, match="Mars"):
+            moved(
+                Recurrence(
+                    anchor=datetime(2026, 1, 1, tzinfo=UTC), time_zone="UTC", interval=Interval.DAY
+                ),
+                "Mars/Olympus",
+                at=datetime(2026, 1, 2, tzinfo=UTC),
+            )
 
 
 class TestBounds:

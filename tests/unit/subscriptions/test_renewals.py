@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from core.zones import Zones
 from subscriptions import renewals, status
 from subscriptions.states import State
 from tests.unit.subscriptions.test_transitions import state
@@ -23,8 +24,11 @@ class Price:
 @dataclass(kw_only=True)
 class Row(State):
     renewed_until: datetime | None = None
-    time_zone: str = "UTC"
     prices = {1: Price(), 2: Price("week"), None: None}
+
+    @property
+    def zones(self):
+        return Zones(time_zone="UTC")
 
     @property
     def price(self):
