@@ -135,7 +135,11 @@ def _move_step(customer: Customer, *, time_zone: str, actor: Actor, at: datetime
         before={"time_zone": customer.time_zone},
         after={"time_zone": time_zone},
     )
-    payload = {"from": customer.time_zone, "to": time_zone, "actor": asdict(actor)}
+    payload: dict[str, object] = {
+        "from": customer.time_zone,
+        "to": time_zone,
+        "actor": asdict(actor),
+    }
     events.publish(
         events.Event(
             event_type=TIME_ZONE_CHANGED, customer_id=customer.pk, occurred_at=at, payload=payload
