@@ -1,6 +1,9 @@
 """Judge whether a resource can be booked for a time: pure, over what a selector has read.
 
-Availability, the pre-check and the check under the locks all ask here, so that they agree.
+Availability, the pre-check and the check under the locks all ask here, so that they agree. The
+order of the rules decides which reason is named where several refuse: first what is so for
+everybody, then what the customer's policy says, and his units last. So the pre-check, which knows
+no customer, names what the decision would.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -110,7 +113,12 @@ class Timetable:
 
     def refuse(self, want: Want) -> DomainError | None:
         """Return why the resource cannot be booked so; None where it can, units aside."""
-        return self.refuse_shape(want) or self.refuse_state(want)
+        return (
+            self.refuse_shape(want)
+            or self._refuse_closed(want)
+            or self._refuse_taken(want)
+            or self._refuse_policy(want)
+        )
 
     def refuse_shape(self, want: Want) -> DomainError | None:
         """Return what is wrong with the wish whatever else is booked."""
@@ -121,13 +129,6 @@ class Timetable:
             or _refuse_quantity(want)
             or self._refuse_hours(want)
         )
-
-    def refuse_state(self, want: Want) -> DomainError | None:
-        """Return what stands in the way: a closure, another booking, or the policy."""
-        policy_first = self._refuse_policy(want)
-        if isinstance(policy_first, errors.BookingTooSoon | errors.BookingTooFar):
-            return policy_first
-        return self._refuse_closed(want) or self._refuse_taken(want) or policy_first
 
     def cost_units(self, want: Want) -> int:
         """Return the units that the wish takes."""

@@ -9,7 +9,7 @@ from core import clock as clocks
 from core import db
 from core import errors as core_errors
 from core.models import Customer
-from metering import decision
+from metering import decision, derivation
 from metering.decision import Denied, Item, Place
 from metering.models import Balance, Hold
 from metering.services import consumption, denials, drawing, endings, holds, ledger, opening
@@ -98,8 +98,8 @@ def _hold(
     owner: str,
     usage_at: datetime | None,
 ) -> UUID:
-    rows = _rows_at(books, items, features, at=usage_at or books.at)
-    outcome = decision.decide(items, balances=rows, codes=books.codes)
+    rows, codes = _rows_at(books, items, features, at=usage_at or books.at)
+    outcome = decision.decide(items, balances=rows, codes=codes)
     if isinstance(outcome, Denied):
         raise denials.refusal(outcome)
     heading = Heading(customer_id=books.customer_id, at=books.at)
@@ -119,12 +119,17 @@ def _hold(
 
 def _rows_at(
     books: Books, items: Sequence[Item], features: opening.Features, *, at: datetime
-) -> dict[Place, Balance]:
-    found = {}
+) -> tuple[dict[Place, Balance], dict[Place, str]]:
+    """Return the rows that decide for the instant, and why there is none where there is none."""
+    if books.facts is None:
+        raise AssertionError
+    rows, codes = {}, {}
     for place in sorted(drawing.places_of(items)):
-        row = opening.row_at_step(
-            books, feature=features[place.feature_id], at=at, scope=place.scope
-        )
+        feature = features[place.feature_id]
+        row = opening.row_at_step(books, feature=feature, at=at, scope=place.scope)
         if row is not None:
-            found[place] = row
-    return found
+            rows[place] = row
+        else:
+            derived = derivation.derive(books.facts, feature=feature, at=at, scope=place.scope)
+            codes[place] = derived.denial_code
+    return rows, codes

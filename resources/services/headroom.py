@@ -5,6 +5,7 @@ them. What is derived holds until it changes, so that a month of slots derives o
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,6 +23,23 @@ from subscriptions.facts import FeatureFacts
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What is derived for an instant of another period, and so until nothing of it has changed.
+
+    `row` is None where nothing can be used then, and `denial_code` tells why.
+    """
+
+    since: datetime
+    until: datetime | None
+    denial_code: str
+    row: Balance | None
+
+    def holds(self, instant: datetime) -> bool:
+        """Tell whether it is so at the instant."""
+        return self.since <= instant and (self.until is None or instant < self.until)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Headroom:
     """What the customer has of one feature, and of the pool that it draws from, read once."""
 
@@ -30,39 +48,46 @@ class Headroom:
     overview: Overview
     rows: Sequence[Balance]
     given: Sequence[Grant]
-    _known: dict[Place, list[tuple[datetime, Derived, Balance]]] = field(default_factory=dict)
+    _known: dict[Place, list[_Known]] = field(default_factory=dict)
 
     def refuse(self, *, units: int, starts_at: datetime) -> str:
         """Return the code of what refuses the units at the start of play; empty for nothing."""
         wanted = [Wanted(feature_key=self.feature.key, units=units)]
         items = drawing.items_of(wanted, features={self.feature.key: self.feature}, used_by=For())
-        places = drawing.places_of(items)
-        rows = {place: self._row(place, starts_at) for place in places}
-        outcome = decision.decide(
-            items,
-            balances={place: row for place, row in rows.items() if row is not None},
-            codes={},
-        )
+        rows: dict[Place, Balance] = {}
+        codes: dict[Place, str] = {}
+        for place in drawing.places_of(items):
+            row = self._current(place, starts_at)
+            if row is None:
+                known = self._other(place, starts_at)
+                row, codes[place] = known.row, known.denial_code
+            if row is not None:
+                rows[place] = row
+        outcome = decision.decide(items, balances=rows, codes=codes)
         return outcome.code if isinstance(outcome, Denied) else ""
 
     def remaining_units(self) -> int | None:
         """Return what is left of the feature now; None where it is unlimited."""
         return metering_selectors.standing_of(self.overview, feature=self.feature).remaining_units
 
-    def _row(self, place: Place, instant: datetime) -> Balance | None:
-        """Return the balance that would decide at the instant; the rows of others stay unsaved."""
-        feature = self.features[place.feature_id]
-        standing = metering_selectors.standing_of(self.overview, feature=feature)
+    def _current(self, place: Place, instant: datetime) -> Balance | None:
+        """Return the balance that decides now, where its period holds the instant."""
+        standing = metering_selectors.standing_of(
+            self.overview, feature=self.features[place.feature_id]
+        )
         row = metering_selectors.would_be(standing)
-        if row is not None and _holds(row, at=instant):
-            return row
-        for since, known, other in self._known.get(place, ()):
-            until = known.next_change_at
-            if since <= instant and (until is None or instant < until):
-                return other
-        return self._other(place, feature, instant)
+        return row if row is not None and _holds(row, at=instant) else None
 
-    def _other(self, place: Place, feature: FeatureFacts, instant: datetime) -> Balance | None:
+    def _other(self, place: Place, instant: datetime) -> _Known:
+        found = self._known.setdefault(place, [])
+        for known in found:
+            if known.holds(instant):
+                return known
+        found.append(self._derive(place, instant))
+        return found[-1]
+
+    def _derive(self, place: Place, instant: datetime) -> _Known:
+        feature = self.features[place.feature_id]
         own = [each for each in self.given if each.feature_id == feature.id]
         derived = derivation.derive(
             self.overview.facts,
@@ -70,25 +95,36 @@ class Headroom:
             at=instant,
             has_grants=any(not grants.is_over(each, at=instant) for each in own),
         )
+        changes = [derived.next_change_at]
+        changes += [grants.next_change_at(each, at=instant) for each in own]
+        return _Known(
+            since=instant,
+            until=min((each for each in changes if each is not None), default=None),
+            denial_code=derived.denial_code,
+            row=self._row_of(derived, own, place=place, instant=instant),
+        )
+
+    def _row_of(
+        self, derived: Derived, own: Sequence[Grant], *, place: Place, instant: datetime
+    ) -> Balance | None:
+        """Return the balance of the derived period; one that is not stored stays unsaved."""
         if derived.period is None:
             return None
         starts_at = derived.period.starts_at
         stored = [
-            row
+            copy(row)
             for row in self.rows
-            if (row.feature_id, row.period_starts_at) == (feature.id, starts_at)
+            if (row.feature_id, row.period_starts_at) == (place.feature_id, starts_at)
         ]
-        other = position.other_row(
+        return position.other_row(
             max(stored, key=lambda row: row.generation, default=None),
             derived=derived,
             given=own,
             facts=self.overview.facts,
-            feature=feature,
+            feature=self.features[place.feature_id],
             scope=place.scope,
             at=instant,
         )
-        self._known.setdefault(place, []).append((instant, derived, other))
-        return other
 
 
 def read(*, customer: Customer, feature_key: str, at: datetime) -> Headroom:
