@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.test import override_settings
@@ -16,7 +17,7 @@ from core.api import tokens
 from core.models import SCOPES, Customer, Member, ServiceKey, User
 from core.services import idempotency, service_keys
 from core.services import tokens as token_service
-from metering.services import consumption
+from metering.services import consumption, reversing
 from subscriptions.models import (
     Entitlement,
     Feature,
@@ -198,3 +199,12 @@ def consume(
         keyed=keyed,
     )
     return consumption.consume(asked, clock=standing(at))
+
+
+def reverse(customer: Customer, entry_id: UUID, *, at: datetime) -> None:
+    """Take a line of usage back."""
+    keyed = idempotency.KeyedRequest(key=f"reverse{next(_numbers)}", fingerprint="f")
+    reversing.reverse(
+        reversing.Reversal(customer_id=customer.pk, entry_id=entry_id, keyed=keyed),
+        clock=standing(at),
+    )

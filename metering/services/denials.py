@@ -1,13 +1,20 @@
 """Describe a denial once, so that its record, its answer and its replay are the same."""
 
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
 from core import clock as clocks
+from core import db
 from core import errors as core_errors
+from core.services import idempotency
+from core.services.idempotency import KeyedRequest, Recorded
 from metering import decision, errors
 from metering.decision import DecidingRow, Denied
 from metering.models import UsageEntry
 from metering.services.entries import Heading, Lines
 from subscriptions import selectors as subscription_selectors
 
+DENIED = 403
 DETAILS = {
     errors.FeatureNotInPlan.code: "The plan in force does not include {feature}.",
     errors.NoActiveSubscription.code: "No subscription and no default plan grants {feature}.",
@@ -89,7 +96,7 @@ def _payment_required(feature_key: str) -> errors.PaymentRequired:
     return errors.PaymentRequired(detail, facts={"feature": feature_key})
 
 
-def _facts(described: dict[str, object]) -> dict[str, object]:
+def _facts(described: Mapping[str, object]) -> dict[str, object]:
     facts = described["facts"]
     return dict(facts) if isinstance(facts, dict) else {}
 
@@ -99,5 +106,51 @@ def recorded(entry: UsageEntry, *, replayed: bool) -> errors.UsageDenied:
     if entry.denial is None:
         msg = f"entry {entry.pk} records no denial"
         raise AssertionError(msg)
-    denial = errors.DENIALS[entry.denial["code"]]
-    return denial(entry.denial["detail"], facts=entry.denial["facts"], replayed=replayed)
+    return _recorded(entry.denial, replayed=replayed)
+
+
+def once(
+    *,
+    customer_id: UUID,
+    keyed: KeyedRequest,
+    request_id: str,
+    run: Callable[[], Recorded],
+    clock: clocks.Clock,
+) -> Recorded:
+    """Run an operation that claims the key, as `idempotency.once` does; record its denial too.
+
+    For an operation that takes units by a step of its own transaction. The denial undoes that
+    one, so the record of it is written by another; a twin that was granted what it asked for in
+    between keeps its answer, which then stands for both.
+
+    :raises UsageDenied: where the units are not there, and again whenever the key comes back.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+
+    def run_or_record() -> Recorded:
+        try:
+            return run()
+        except errors.UsageDenied as denied:
+            facts = denied.facts() | ({"request_id": request_id} if request_id else {})
+            denial = {"code": denied.code, "detail": denied.detail, "facts": facts}
+            return _record(denial, customer_id=customer_id, keyed=keyed, clock=clock)
+
+    answer = idempotency.once(customer_id=customer_id, keyed=keyed, run=run_or_record)
+    if answer.status == DENIED:
+        raise _recorded(answer.body, replayed=answer.replayed)
+    return answer
+
+
+@db.operation
+def _record(
+    denial: Mapping[str, object], *, customer_id: UUID, keyed: KeyedRequest, clock: clocks.Clock
+) -> Recorded:
+    with db.transaction():
+        return idempotency.claim_step(
+            customer_id=customer_id, keyed=keyed, status=DENIED, body=denial, at=clock.now()
+        )
+
+
+def _recorded(denial: Mapping[str, object], *, replayed: bool) -> errors.UsageDenied:
+    kind = errors.DENIALS[str(denial["code"])]
+    return kind(str(denial["detail"]), facts=_facts(denial), replayed=replayed)

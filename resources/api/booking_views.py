@@ -125,7 +125,8 @@ class BookingsView(APIView):
         description="Book one resource or several for one time, all or nothing, in one commit "
         "with the units that they take: the usage period of the start pays. `type` takes any one "
         "that is free. With `confirm: false` the slot is held for some minutes and confirmed by "
-        "a second call. A refusal is not recorded under the key.",
+        "a second call. A denial by the plan or its units is recorded under the key and replays; "
+        "any other refusal is not.",
         request=shapes.BookSerializer,
         request_example=BOOK_EXAMPLE,
         answers={201: shapes.BookingSerializer},

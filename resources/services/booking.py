@@ -15,7 +15,7 @@ from core import errors as core_errors
 from core.models import Customer
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
-from metering.services import owned_holds
+from metering.services import denials, owned_holds
 from resources import errors, locks, rules, selectors, standing
 from resources.models import Allocation, Booking, BookingSeries, Participant, Venue
 from resources.rules import Policy
@@ -57,7 +57,7 @@ def book(order: Order, *, keyed: KeyedRequest, render: Render, clock: clocks.Clo
     :raises BookingTooSoon, BookingTooFar, OffGrid, DurationNotAllowed: as the type and policy say.
     :raises OutsideOpeningHours, ResourceClosed, CapacityExceeded: as the resource says.
     :raises BookingLimitReached: as the policy of the plan says.
-    :raises UsageDenied: where the units are not there; nothing is recorded.
+    :raises UsageDenied: where the units are not there; that is recorded, other refusals are not.
     :raises NotFound, Invalid: for what the order does not name clearly.
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
@@ -81,7 +81,13 @@ def book(order: Order, *, keyed: KeyedRequest, render: Render, clock: clocks.Clo
         return clearing(attempt=attempt, clock=clock)
 
     try:
-        return idempotency.once(customer_id=order.customer_id, keyed=keyed, run=run)
+        return denials.once(
+            customer_id=order.customer_id,
+            keyed=keyed,
+            request_id=order.actor.request_id,
+            run=run,
+            clock=clock,
+        )
     except errors.SlotTaken as refusal:
         raise with_alternatives(refusal, order=order, clock=clock) from refusal
 

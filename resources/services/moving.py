@@ -10,7 +10,7 @@ from core import db, events
 from core import errors as core_errors
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
-from metering.services import owned_holds
+from metering.services import denials, owned_holds
 from resources import errors, locks, standing
 from resources.models import Allocation, Booking
 from resources.services import booking, planning, publishing, waiting
@@ -35,7 +35,7 @@ def move(
     The old units return and the new are held together; where anything refuses, the booking
     stands as it stood. Its participants stay, its terms are those of today.
 
-    :raises SlotTaken, DomainError: as booking does.
+    :raises SlotTaken, UsageDenied, DomainError: as booking does.
     :raises InvalidTransition: where it has begun or ended, or may no longer be cancelled free.
     :raises NotFound: where the customer has no such booking.
     """
@@ -46,10 +46,12 @@ def move(
         )
 
     freed = _find(booking_id, order)
-    recorded = idempotency.once(
+    recorded = denials.once(
         customer_id=order.customer_id,
         keyed=keyed,
+        request_id=order.actor.request_id,
         run=lambda: _moved(booking_id, order, then=record, clock=clock),
+        clock=clock,
     )
     if not recorded.replayed:
         waiting.offer_freed(row=freed, clock=clock)

@@ -16,7 +16,7 @@ from core import errors as core_errors
 from core.errors import Category, DomainError
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
-from metering.services import owned_holds
+from metering.services import denials, owned_holds
 from resources import opening
 from resources.models import Booking, BookingSeries
 from resources.opening import Span
@@ -89,7 +89,13 @@ def book_series(
             _release(booked, clock=clock)
             raise
 
-    return idempotency.once(customer_id=repetition.order.customer_id, keyed=keyed, run=run)
+    return denials.once(
+        customer_id=repetition.order.customer_id,
+        keyed=keyed,
+        request_id=repetition.order.actor.request_id,
+        run=run,
+        clock=clock,
+    )
 
 
 @db.operation

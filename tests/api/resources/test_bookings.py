@@ -7,6 +7,7 @@ import pytest
 from core import clock
 from core.models import IdempotencyRecord, OutboxEvent
 from resources.models import Allocation, Booking, Closure, Participant
+from subscriptions.services import actions
 from tests import club, factories
 
 pytestmark = pytest.mark.django_db
@@ -54,6 +55,11 @@ def stored():
         IdempotencyRecord.objects.count(),
         OutboxEvent.objects.count(),
     )
+
+
+def recorded_once(before):
+    """Return what was stored, with the one record of a denial beside it and nothing else."""
+    return (*before[:4], before[4] + 1, before[5])
 
 
 def events():
@@ -196,20 +202,20 @@ class TestBook:
         assert (refused.status_code, refused.json()["code"]) == (409, "slot_taken")
         assert stored() == before
 
-    def test_refuses_units_that_are_not_there_and_records_nothing(self, client, customer, at):
+    def test_refuses_units_that_are_not_there(self, client, customer, at):
         factories.consume(customer, 560, at=at, feature="court_minutes")
         before = stored()
         refused = club.book(client, TEN, key="one")
         assert (refused.status_code, refused.json()["code"]) == (403, "usage_limit_reached")
         assert (refused.json()["remaining"], refused.json()["requested"]) == (40, 60)
-        assert stored() == before
+        assert stored() == recorded_once(before)
 
     def test_is_paid_by_the_period_of_the_start(self, client, customer, at):
         factories.consume(customer, 600, at=at, feature="court_minutes")
         before = stored()
         march = club.book(client, club.local(10, day=date(2026, 3, 31), hours_east=2))
         assert march.json()["code"] == "usage_limit_reached"
-        assert stored() == before
+        assert stored() == recorded_once(before)
         april = club.book(client, club.local(10, day=date(2026, 4, 1), hours_east=2))
         assert april.status_code == 201, april.content
         rows = club.Balance.objects.filter(customer=customer).order_by("period_starts_at")
@@ -344,6 +350,92 @@ class TestBadInput:
         assert (refused.status_code, refused.json()["code"]) == (422, "resource_closed")
         assert refused.json()["reason"] == "rain"
         assert stored() == before
+
+
+class TestDenied:
+    """A denial is a decision: it is recorded under its key, as a denied consume is."""
+
+    def test_replays_to_the_byte_though_there_is_room_by_now(self, client, customer, at):
+        used = factories.consume(customer, 560, at=at, feature="court_minutes")
+        first = club.book(client, TEN, key="one")
+        factories.reverse(customer, used.entries[0].pk, at=at)
+        before = stored()
+
+        again = club.book(client, TEN, key="one")
+        reused = club.book(client, TEN + HOUR, key="one")
+
+        assert (again.status_code, again["Idempotent-Replayed"]) == (403, "true")
+        assert again["Content-Type"] == "application/problem+json"
+        assert again.content == first.content
+        assert "Idempotent-Replayed" not in first
+        assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+        assert stored() == before
+        assert club.book(client, TEN, key="two").status_code == 201
+
+    @pytest.mark.parametrize(
+        ("plan", "end", "code"),
+        [
+            ("gold", actions.pause, "subscription_paused"),
+            ("mail", None, "feature_not_in_plan"),
+        ],
+    )
+    def test_by_the_plan_replays_as_well(self, client, customer, at, plan, end, code):
+        limits = {"court_minutes": 900} if plan == "gold" else {"api_calls": 5}
+        factories.make_plan(plan, at=club.STARTED, limits=limits, rank=1)
+        row = factories.subscribe(customer, plan, at=at)
+        if end is not None:
+            end(subscription_id=row.pk, actor=factories.ACTOR, clock=factories.standing(at))
+        before = stored()
+        first = club.book(client, TEN, key="one")
+        assert (first.status_code, first.json()["code"]) == (403, code)
+        assert stored() == recorded_once(before)
+        actions.cancel_now(
+            subscription_id=row.pk, actor=factories.ACTOR, clock=factories.standing(at)
+        )
+        assert club.book(client, TEN, key="one").content == first.content
+        assert club.book(client, TEN, key="two").status_code == 201
+
+    def test_move_and_series_replay_as_well(self, client, customer, at):
+        booked = club.book(client, TEN + 24 * HOUR).json()
+        used = factories.consume(customer, 540, at=at, feature="court_minutes")
+        before = stored()
+
+        def ask():
+            longer = time(clock.rfc3339(TEN + 24 * HOUR), clock.rfc3339(TEN + 26 * HOUR))
+            weekly = time(clock.rfc3339(TEN), clock.rfc3339(TEN + HOUR)) | {"occurrences": 2}
+            wish = {"allocations": [{"resource": "court-1"}]}
+            return [
+                club.act(client, booked["id"], "move", key="longer", **longer),
+                client.post(
+                    "/api/bookings/series/",
+                    weekly | wish,
+                    format="json",
+                    HTTP_IDEMPOTENCY_KEY="weekly",
+                ),
+            ]
+
+        first = ask()
+        assert [each.json()["code"] for each in first] == ["usage_limit_reached"] * 2
+        assert stored()[:4] == before[:4]
+        factories.reverse(customer, used.entries[0].pk, at=at)
+        assert [each.content for each in ask()] == [each.content for each in first]
+        assert Booking.objects.get().ends_at == TEN + 25 * HOUR
+
+    def test_is_the_only_refusal_that_is_recorded(self, client, other, court, at):
+        club.make_policy(court.type, days_ahead=2)
+        club.book(other, TEN)
+        before = stored()
+        for key, start, code in (
+            ("taken", TEN, "slot_taken"),
+            ("far", TEN + 72 * HOUR, "booking_too_far"),
+            ("night", TEN + 13 * HOUR, "outside_opening_hours"),
+        ):
+            for _ in range(2):
+                refused = club.book(client, start, key=key)
+                assert refused.json()["code"] == code
+                assert "Idempotent-Replayed" not in refused
+        assert stored() == before
+        assert club.book(client, TEN + HOUR, key="taken").status_code == 201
 
 
 class TestHeld:
@@ -489,6 +581,7 @@ class TestMove:
                 ends_at=clock.rfc3339(starts_at + hours * HOUR),
             )
             assert (refused.status_code, refused.json()["code"]) == (status, code)
+            before = recorded_once(before) if status == 403 else before
             assert stored() == before
         assert club.counted(customer) == (500, 60)
 
