@@ -29,8 +29,8 @@ class PageQuery(CatalogQuery):
     cursor = StrictCharField(required=False)
 
 
-class MarkPaidSerializer(StrictSerializer):
-    """Why the subscription counts as paid."""
+class SubscriptionReasonSerializer(StrictSerializer):
+    """Why it is done."""
 
     reason = StrictCharField(max_length=REASON_LENGTH_MAX)
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from subscriptions.api import clock_views, views
+from subscriptions.api import clock_views, operating, views
 
 urlpatterns = [
     path("plans/", views.PlansView.as_view(), name="plans"),
@@ -16,12 +16,12 @@ urlpatterns = [
     path("subscriptions/me/timeline/", views.TimelineView.as_view(), name="timeline"),
     path(
         "subscriptions/<uuid:subscription_id>/mark-paid/",
-        views.MarkPaidView.as_view(),
+        operating.MarkPaidView.as_view(),
         name="mark-paid",
     ),
     path(
         "subscriptions/<uuid:subscription_id>/extend-trial/",
-        views.ExtendTrialView.as_view(),
+        operating.ExtendTrialView.as_view(),
         name="extend-trial",
     ),
 ]

@@ -1,7 +1,6 @@
 """Show the public catalog, and a customer's subscriptions with their timeline."""
 
 from typing import Any
-from uuid import UUID
 
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -9,15 +8,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core import cache, clock, errors
-from core.api import access, pagination, requests, responses, schema
+from core.api import access, pagination, responses, schema
 from core.api import serializers as strict
-from core.models import Customer, ServiceKey
+from core.models import Customer
 from subscriptions import errors as own_errors
 from subscriptions import selectors
 from subscriptions.api import bodies
 from subscriptions.api import serializers as shapes
-from subscriptions.services import actions, lifecycle
-from subscriptions.services.timeline import Actor
 
 PLAN_EXAMPLE = {
     "key": "pro",
@@ -236,82 +233,3 @@ class TimelineView(APIView):
 def _named_customer(request: Request) -> Customer:
     asked = strict.read_query(shapes.PageQuery, request)
     return access.access_customer(request, scope="subscriptions:read", named=asked.get("customer"))
-
-
-class MarkPaidView(APIView):
-    """Confirm a first payment by hand."""
-
-    @schema.operation(
-        operation_id="markSubscriptionPaid",
-        tag="subscriptions",
-        summary="Mark a subscription as paid",
-        description="Confirm the first payment of an incomplete subscription that is paid outside "
-        "any gateway: access and periods start now. For service keys; operators have the admin.",
-        request=shapes.MarkPaidSerializer,
-        request_example={"reason": "Bank transfer of 23 November"},
-        answers={200: shapes.SubscriptionSerializer},
-        example=SUBSCRIPTION_EXAMPLE,
-        refusals=(
-            own_errors.InvalidTransition,
-            own_errors.SubscriptionEnded,
-            own_errors.SubscriptionExists,
-            errors.PermissionDenied,
-            errors.InsufficientScope,
-            errors.NotFound,
-        ),
-    )
-    def post(self, request: Request, subscription_id: UUID) -> Response:
-        """Mark a subscription as paid."""
-        service_key = access.access_scope(request, scope="subscriptions:write")
-        given = strict.read(shapes.MarkPaidSerializer, request)
-        row = lifecycle.mark_paid(
-            subscription_id=subscription_id,
-            actor=_service_actor(request, service_key, reason=given["reason"]),
-            clock=clock.process_clock(),
-        )
-        return Response(bodies.subscription(row))
-
-
-class ExtendTrialView(APIView):
-    """Let a trial last longer."""
-
-    @schema.operation(
-        operation_id="extendTrial",
-        tag="subscriptions",
-        summary="Extend a trial",
-        description="Let a trial last until a later instant. A cancellation or a change that is "
-        "scheduled for the trial's end moves along. Asking again for the same end changes nothing. "
-        "For service keys; operators have the admin.",
-        request=shapes.ExtendTrialSerializer,
-        request_example={"ends_at": "2026-12-24T00:00:00Z", "reason": "Asked for more time"},
-        answers={200: shapes.SubscriptionSerializer},
-        example=SUBSCRIPTION_EXAMPLE
-        | {"status": "trialing", "trial_ends_at": "2026-12-24T00:00:00Z"},
-        refusals=(
-            own_errors.InvalidTransition,
-            own_errors.SubscriptionEnded,
-            errors.NaiveDatetime,
-            errors.PermissionDenied,
-            errors.InsufficientScope,
-            errors.NotFound,
-        ),
-    )
-    def post(self, request: Request, subscription_id: UUID) -> Response:
-        """Extend a trial."""
-        service_key = access.access_scope(request, scope="subscriptions:write")
-        given = strict.read(shapes.ExtendTrialSerializer, request)
-        row = actions.extend_trial(
-            subscription_id=subscription_id,
-            ends_at=given["ends_at"],
-            actor=_service_actor(request, service_key, reason=given["reason"]),
-            clock=clock.process_clock(),
-        )
-        return Response(bodies.subscription(row))
-
-
-def _service_actor(request: Request, service_key: ServiceKey, *, reason: str) -> Actor:
-    return Actor(
-        name=f"service key {service_key.prefix}",
-        reason=reason,
-        request_id=requests.request_id(request),
-    )

@@ -16,7 +16,7 @@ from subscriptions import renewals, selectors, transitions
 from subscriptions.models import PlanVersion, Price, Subscription
 from subscriptions.services import anchors, moves, settling, timeline, trials
 from subscriptions.services.actions import cancel_now
-from subscriptions.services.moves import Locked, Render
+from subscriptions.services.moves import Action, Locked, Render
 from subscriptions.services.timeline import CHANGED, CLOCK, TRANSITIONED, Actor
 from subscriptions.states import Given
 
@@ -151,19 +151,15 @@ def _expire_waiting(locked: Locked, *, plan_group_id: int, actor: Actor) -> None
             moves.move_step(locked, row=row, event="incomplete_window_elapsed", actor=superseded)
 
 
-@db.operation
-def mark_paid(*, subscription_id: UUID, actor: Actor, clock: clocks.Clock) -> Subscription:
+def marking_paid(*, actor: Actor) -> Action:
     """Confirm the first payment by hand: access and periods start now.
 
-    :raises NotFound: where there is no such subscription.
     :raises SubscriptionEnded: where it is final, also by the clock alone.
     :raises SubscriptionExists: where another one took the plan group's place meanwhile.
     :raises InvalidTransition: where no first payment is awaited.
     """
-    customer_id = moves.customer_of(subscription_id)
-    with db.transaction():
-        locked = moves.lock_step(customer_id=customer_id, clock=clock)
-        row = locked.get(subscription_id)
+
+    def act(locked: Locked, row: Subscription) -> None:
         if row.status in Subscription.FINAL_STATUSES:
             raise own_errors.SubscriptionEnded("It has ended.")
         if row.status != Status.INCOMPLETE:
@@ -173,7 +169,18 @@ def mark_paid(*, subscription_id: UUID, actor: Actor, clock: clocks.Clock) -> Su
             detail = "Another subscription of this plan group is live; end it or refund this one."
             raise own_errors.SubscriptionExists(detail)
         activate_step(locked, row=row, actor=actor)
-        return row
+
+    return act
+
+
+def mark_paid(*, subscription_id: UUID, actor: Actor, clock: clocks.Clock) -> Subscription:
+    """Confirm the first payment of a subscription by hand.
+
+    :raises NotFound: where there is no such subscription.
+    :raises SubscriptionEnded, SubscriptionExists, InvalidTransition: as `marking_paid`.
+    """
+    action = marking_paid(actor=actor)
+    return moves.run(subscription_id=subscription_id, action=action, clock=clock)
 
 
 def may_activate(locked: Locked, *, row: Subscription) -> bool:

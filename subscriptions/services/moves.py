@@ -145,6 +145,30 @@ def run(*, subscription_id: UUID, action: Action, clock: clocks.Clock) -> Subscr
         return row
 
 
+def run_once(
+    *,
+    subscription_id: UUID,
+    action: Action,
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
+) -> Recorded:
+    """Do what `run` does, once under the key; record the answer.
+
+    :raises NotFound: where there is no such subscription.
+    :raises SubscriptionEnded, InvalidTransition: where its state does not allow it.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+    return _once(
+        customer_id=customer_of(subscription_id),
+        find=lambda locked: locked.get(subscription_id),
+        action=action,
+        keyed=keyed,
+        render=render,
+        clock=clock,
+    )
+
+
 def run_own(
     *,
     customer_id: UUID,
@@ -159,12 +183,30 @@ def run_own(
     :raises SubscriptionEnded, InvalidTransition: where its state does not allow it.
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
+    return _once(
+        customer_id=customer_id,
+        find=Locked.own,
+        action=action,
+        keyed=keyed,
+        render=render,
+        clock=clock,
+    )
 
+
+def _once(
+    *,
+    customer_id: UUID,
+    find: Callable[[Locked], Subscription],
+    action: Action,
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
+) -> Recorded:
     @db.operation
     def once() -> Recorded:
         with db.transaction():
             locked = lock_step(customer_id=customer_id, clock=clock)
-            row = locked.own()
+            row = find(locked)
             action(locked, row)
             return idempotency.claim_step(
                 customer_id=customer_id,

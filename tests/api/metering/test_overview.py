@@ -1,5 +1,6 @@
 """What a customer sees: me, entitlements, check, explain, the ledger."""
 
+import functools
 from datetime import UTC, datetime
 
 import pytest
@@ -165,14 +166,25 @@ class TestSubscribe:
         self.subscribe(client, plan="pro")
         row = Subscription.objects.get()
         url = f"/api/subscriptions/{row.pk}/mark-paid/"
-        refused = client.post(url, {"reason": "me"}, format="json")
+        refused = client.post(url, {"reason": "me"}, format="json", HTTP_IDEMPOTENCY_KEY="p")
         assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
         backend = factories.service_client()
-        paid = backend.post(url, {"reason": "bank transfer"}, format="json")
+        unkeyed = backend.post(url, {"reason": "bank transfer"}, format="json")
+        assert (unkeyed.status_code, unkeyed.json()["code"]) == (400, "idempotency_key_missing")
+        row.refresh_from_db()
+        assert row.status == "incomplete"
+        pay = functools.partial(backend.post, url, format="json")
+        paid = pay({"reason": "bank transfer"}, HTTP_IDEMPOTENCY_KEY="p")
         assert (paid.status_code, paid.json()["status"]) == (200, "active")
         assert client.get(ME).json()["plan"] == "Pro"
-        twice = backend.post(url, {"reason": "again"}, format="json")
+        before = TimelineEntry.objects.count()
+        again = pay({"reason": "bank transfer"}, HTTP_IDEMPOTENCY_KEY="p")
+        assert (again.content, again["Idempotent-Replayed"]) == (paid.content, "true")
+        other = pay({"reason": "another"}, HTTP_IDEMPOTENCY_KEY="p")
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        twice = pay({"reason": "again"}, HTTP_IDEMPOTENCY_KEY="q")
         assert (twice.status_code, twice.json()["code"]) == (409, "invalid_transition")
+        assert TimelineEntry.objects.count() == before
 
     @pytest.mark.parametrize(
         ("body", "status", "code"),

@@ -193,6 +193,28 @@ class TestOneKey:
         assert TimelineEntry.objects.exclude(event="subscribed").count() == 1
         assert IdempotencyRecord.objects.filter(key="one").count() == 1
 
+    def test_pays_once(self, customer):
+        factories.make_plan("paid", at=STARTED, rank=9, price_minor=900)
+        now = clock.process_clock().now()
+        row = factories.subscribe(customer, "paid", at=now, pay=False)
+
+        def paying(_):
+            return lambda: (
+                "replayed"
+                if moves.run_once(
+                    subscription_id=row.pk,
+                    action=lifecycle.marking_paid(actor=factories.ACTOR),
+                    keyed=keyed("one"),
+                    render=lambda paid, _: {"status": paid.status},
+                    clock=clock.process_clock(),
+                ).replayed
+                else "done"
+            )
+
+        assert race(paying) == {"done": 1, "replayed": RACERS - 1}
+        assert TimelineEntry.objects.filter(event="payment_succeeded").count() == 1
+        assert IdempotencyRecord.objects.filter(key="one").count() == 1
+
     def test_has_one_effect_for_a_change_too(self, customer, basic):
         def act(locked, row):
             plan = changes.plan_step(locked, row=row, order=ChangeOrder(plan_key="max"))
