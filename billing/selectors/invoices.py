@@ -52,8 +52,13 @@ def list_lines(*, invoices: Sequence[Invoice]) -> list[InvoiceLine]:
 
 
 def list_drafts(*, before: datetime | None = None) -> QuerySet[Invoice]:
-    """Return the drafts of what happened up to the instant, or on a test clock, oldest first."""
-    drafts = Invoice.objects.filter(status=Invoice.Status.DRAFT).order_by("billed_at", "id")
+    """Return the drafts of what happened up to the instant, or on a test clock, oldest first.
+
+    Those of a subscription whose collection is paused are kept, and not among them.
+    """
+    drafts = Invoice.objects.filter(
+        status=Invoice.Status.DRAFT, subscription__collection_paused_at__isnull=True
+    ).order_by("billed_at", "id")
     if before is None:
         return drafts
     return drafts.filter(Q(billed_at__lte=before) | Q(customer__test_clock_at__isnull=False))

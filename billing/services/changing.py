@@ -203,7 +203,7 @@ def _quote(
         effective_at=effective_at,
         proration_at=proration_at,
         lines=list(draft.lines.order_by("id")) if draft else [],
-        due_now_minor=subscribing.expected_due_minor(invoice=draft) if draft else 0,
+        due_now_minor=_due_now_minor(row, draft),
         currency=row.price.currency if row.price else locked.customer.currency,
         limits_after=limits,
         exceeds=[
@@ -213,6 +213,13 @@ def _quote(
             and (each.balance.counted_units if each.balance else 0) > limit
         ],
     )
+
+
+def _due_now_minor(row: Subscription, draft: Invoice | None) -> int:
+    """Return what the draft asks; nothing while collection is paused, which keeps it."""
+    if draft is None or row.collection_paused_at is not None:
+        return 0
+    return subscribing.expected_due_minor(invoice=draft)
 
 
 def _find_draft(row: Subscription, *, at: datetime) -> Invoice | None:

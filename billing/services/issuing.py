@@ -25,8 +25,9 @@ Status = Invoice.Status
 def issue(*, invoice_id: UUID, clock: clocks.Clock) -> Invoice:
     """Give a draft its number and freeze it; one that is issued stays as it is.
 
-    What the customer has in balance pays first; a negative total is added to it. Where nothing
-    is left to pay, the invoice is paid, and with it a subscription that waited for it.
+    A draft is kept while the collection of its subscription is paused. What the customer has in
+    balance pays first; a negative total is added to it. Where nothing is left to pay, the invoice
+    is paid, and with it a subscription that waited for it.
 
     :raises NotFound: where there is no such invoice.
     """
@@ -35,7 +36,8 @@ def issue(*, invoice_id: UUID, clock: clocks.Clock) -> Invoice:
         customer = core_locks.lock_customer(customer_id=customer_id)
         locked = moves.lock_rows_step(customer=customer, clock=clock)
         invoice = locks.lock_invoice(invoice_id=invoice_id)
-        if invoice.status != Status.DRAFT:
+        is_kept = locked.get(invoice.subscription_id).collection_paused_at is not None
+        if invoice.status != Status.DRAFT or is_kept:
             return invoice
         issuer = locks.lock_issuer()
         faults.point("issue_locked")

@@ -12,7 +12,7 @@ from core.admin import base
 from core.admin.operations import Asked, Consequence, Done, Operation
 from core.admin.text import instant
 from subscriptions import status
-from subscriptions.admin import comparison, moves
+from subscriptions.admin import collection, comparison, moves
 from subscriptions.models import Subscription, TimelineEntry
 from subscriptions.services import lifecycle
 
@@ -68,7 +68,7 @@ class TimelineInline(base.ReadOnlyInline):
 class SubscriptionAdmin(base.LedgerAdmin[Subscription]):
     """Subscriptions, newest first; the status shown is the one in effect now."""
 
-    operations = (MarkPaid, *moves.OPERATIONS)
+    operations = (MarkPaid, *moves.OPERATIONS, *collection.OPERATIONS)
     inlines = (TimelineInline,)
     empty_text = "Customers subscribe by the API; start a plan for one on his page."
     list_display = ("customer", "plan", "state", "quantity", "price_text", "renews_or_ends")
@@ -80,6 +80,7 @@ class SubscriptionAdmin(base.LedgerAdmin[Subscription]):
         ("start_at", "anchor_at", "trial_ends_at"),
         ("cancel_at", "ended_at", "grace_until"),
         ("incomplete_expires_at", "paused_at", "resume_at"),
+        "collection_paused_at",
         ("change_at", "change_to"),
     )
     readonly_fields = ("customer_link", "version_link", "state", "price_text")

@@ -124,6 +124,7 @@ def subscription(row: Subscription) -> Body:
         "price": row.price.key if row.price else None,
         "quantity": row.quantity,
         "status": row.status,
+        "collection_paused": row.collection_paused_at is not None,
         "created_at": clock.rfc3339(row.created_at),
         "trial_ends_at": clock.rfc3339(row.trial_ends_at) if row.trial_ends_at else None,
         "ended_at": clock.rfc3339(row.ended_at) if row.ended_at else None,

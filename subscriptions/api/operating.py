@@ -19,13 +19,8 @@ from subscriptions.services import actions, lifecycle, moves
 from subscriptions.services.moves import Action
 from subscriptions.services.timeline import Actor
 
-REFUSALS = (
-    own_errors.InvalidTransition,
-    own_errors.SubscriptionEnded,
-    errors.PermissionDenied,
-    errors.InsufficientScope,
-    errors.NotFound,
-)
+SERVICE = (errors.PermissionDenied, errors.InsufficientScope, errors.NotFound)
+REFUSALS = (own_errors.InvalidTransition, own_errors.SubscriptionEnded, *SERVICE)
 
 
 class MarkPaidView(APIView):
@@ -76,6 +71,52 @@ class ExtendTrialView(APIView):
             clock=clock.process_clock(),
         )
         return Response(bodies.subscription(row))
+
+
+class PauseCollectionView(APIView):
+    """Keep what a subscription bills as drafts."""
+
+    @schema.operation(
+        operation_id="pauseCollection",
+        tag="subscriptions",
+        summary="Pause collection",
+        description="Keep the invoices of a live subscription as drafts from now on: nothing is "
+        "asked for, while access, renewals and revenue go on as they are. What is issued already "
+        "stays due. One whose collection is paused stays as it is.",
+        request=shapes.SubscriptionReasonSerializer,
+        request_example={"reason": "Disputed; waiting for the lawyers"},
+        answers={200: shapes.SubscriptionSerializer},
+        example=SUBSCRIPTION_EXAMPLE | {"collection_paused": True},
+        refusals=REFUSALS,
+        keyed=True,
+    )
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        """Keep what a subscription bills as drafts."""
+        actor, _ = _asked(request, shapes.SubscriptionReasonSerializer)
+        return _recorded(request, subscription_id, action=actions.pausing_collection(actor=actor))
+
+
+class ResumeCollectionView(APIView):
+    """Let a subscription's drafts be issued."""
+
+    @schema.operation(
+        operation_id="resumeCollection",
+        tag="subscriptions",
+        summary="Resume collection",
+        description="Let the invoices of a subscription be issued again, those that were kept as "
+        "drafts too, shortly after; each is due as of its issue. The subscription may have ended "
+        "meanwhile. One whose collection is not paused stays as it is.",
+        request=shapes.SubscriptionReasonSerializer,
+        request_example={"reason": "The dispute is settled"},
+        answers={200: shapes.SubscriptionSerializer},
+        example=SUBSCRIPTION_EXAMPLE,
+        refusals=SERVICE,
+        keyed=True,
+    )
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        """Let a subscription's drafts be issued."""
+        actor, _ = _asked(request, shapes.SubscriptionReasonSerializer)
+        return _recorded(request, subscription_id, action=actions.resuming_collection(actor=actor))
 
 
 def _asked(request: Request, shape: type[StrictSerializer]) -> tuple[Actor, dict[str, Any]]:

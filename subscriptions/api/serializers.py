@@ -141,6 +141,7 @@ class SubscriptionSerializer(serializers.Serializer[Any]):
     price = serializers.CharField(allow_null=True)
     quantity = serializers.IntegerField()
     status = serializers.ChoiceField(choices=Subscription.Status.choices)
+    collection_paused = serializers.BooleanField()
     created_at = serializers.DateTimeField()
     trial_ends_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)

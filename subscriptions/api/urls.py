@@ -20,6 +20,16 @@ urlpatterns = [
         name="mark-paid",
     ),
     path(
+        "subscriptions/<uuid:subscription_id>/pause-collection/",
+        operating.PauseCollectionView.as_view(),
+        name="pause-collection",
+    ),
+    path(
+        "subscriptions/<uuid:subscription_id>/resume-collection/",
+        operating.ResumeCollectionView.as_view(),
+        name="resume-collection",
+    ),
+    path(
         "subscriptions/<uuid:subscription_id>/extend-trial/",
         operating.ExtendTrialView.as_view(),
         name="extend-trial",

@@ -61,6 +61,7 @@ SUBSCRIPTION_EXAMPLE = {
     "price": "pro-monthly",
     "quantity": 1,
     "status": "active",
+    "collection_paused": False,
     "created_at": "2026-11-01T00:00:00Z",
     "trial_ends_at": None,
     "ended_at": None,

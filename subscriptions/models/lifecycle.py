@@ -100,6 +100,9 @@ class Subscription(models.Model):
     end_at = models.DateTimeField(null=True, blank=True)
     paused_at = models.DateTimeField(null=True, blank=True)
     resume_at = models.DateTimeField(null=True, blank=True)
+    collection_paused_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when its invoices are kept as drafts."
+    )
     change_at = models.DateTimeField(null=True, blank=True)
     change_to = models.ForeignKey(
         PlanVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="+"

@@ -45,6 +45,8 @@ ALLOWED = {
     ("subscriptions.Subscription", "pause", "active"): {"support", "owner"},
     ("subscriptions.Subscription", "extend_trial", "trial"): {"support", "owner"},
     ("subscriptions.Subscription", "resume", "active"): {"support", "owner"},
+    ("subscriptions.Subscription", "pause_collection", "active"): {"finance", "owner"},
+    ("subscriptions.Subscription", "resume_collection", "active"): {"finance", "owner"},
     ("subscriptions.Subscription", "change_plan", "active"): {"support", "owner"},
     ("billing.Invoice", "mark_invoice_paid", "invoice"): {"finance", "owner"},
     ("billing.Invoice", "mark_invoice_failed", "invoice"): {"finance", "owner"},
