@@ -19,7 +19,7 @@ from metering.services import denials, owned_holds
 from resources import errors, locks, rules, selectors, standing
 from resources.models import Allocation, Booking, BookingSeries, Participant, Venue
 from resources.rules import Policy
-from resources.services import availability, planning, publishing, settling
+from resources.services import availability, planning, publishing, settling, turns
 from resources.services.planning import Order
 from resources.timetable import Place, Timetable, Want
 
@@ -62,32 +62,42 @@ def book(order: Order, *, keyed: KeyedRequest, render: Render, clock: clocks.Clo
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
 
+    def attempt(places: Mapping[int, Place]) -> Recorded:
+        with db.transaction():
+            booked = book_step(order, places=places, clock=clock)
+            return idempotency.claim_step(
+                customer_id=order.customer_id,
+                keyed=keyed,
+                status=CREATED,
+                body=render(booked.row, booked.at),
+                at=booked.at,
+            )
+
     @db.operation
     def run() -> Recorded:
         places = planning.find_candidates(order)
-        planning.precheck(order, places=places, clock=clock)
+        with turns.of(customer_id=order.customer_id, resource_ids=list(places)) as has_waited:
+            recorded = None
+            if has_waited:  # perhaps for a twin
+                recorded = idempotency.find_recorded(customer_id=order.customer_id, keyed=keyed)
+            return recorded or _booked(order, places, lambda: attempt(places), clock=clock)
 
-        def attempt() -> Recorded:
-            with db.transaction():
-                booked = book_step(order, places=places, clock=clock)
-                return idempotency.claim_step(
-                    customer_id=order.customer_id,
-                    keyed=keyed,
-                    status=CREATED,
-                    body=render(booked.row, booked.at),
-                    at=booked.at,
-                )
+    return denials.once(
+        customer_id=order.customer_id,
+        keyed=keyed,
+        request_id=order.actor.request_id,
+        run=run,
+        clock=clock,
+    )
 
-        return clearing(attempt=attempt, clock=clock)
 
+def _booked(
+    order: Order, places: Mapping[int, Place], attempt: Callable[[], R], *, clock: clocks.Clock
+) -> R:
+    """Refuse without a lock where that can be, else attempt it; where taken, name what is free."""
     try:
-        return denials.once(
-            customer_id=order.customer_id,
-            keyed=keyed,
-            request_id=order.actor.request_id,
-            run=run,
-            clock=clock,
-        )
+        planning.precheck(order, places=places, clock=clock)
+        return clearing(attempt=attempt, clock=clock)
     except errors.SlotTaken as refusal:
         raise with_alternatives(refusal, order=order, clock=clock) from refusal
 

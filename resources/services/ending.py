@@ -11,7 +11,7 @@ from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from resources import standing
 from resources.models import Booking
-from resources.services import publishing, settling, waiting
+from resources.services import publishing, settling, turns, waiting
 from resources.services.booking import Render
 from resources.standing import Leaving
 from subscriptions import errors as subscription_errors
@@ -212,7 +212,7 @@ def _keyed(*, row: Booking, move: Move, keyed: KeyedRequest, render: Render) -> 
 
     @db.operation
     def run() -> Recorded:
-        with db.transaction():
+        with turns.of(customer_id=row.customer_id), db.transaction():
             locked = settling.lock_step(booking_id=row.pk)
             at = move(locked)
             return idempotency.claim_step(

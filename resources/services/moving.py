@@ -13,7 +13,7 @@ from core.services.idempotency import KeyedRequest, Recorded
 from metering.services import denials, owned_holds
 from resources import errors, locks, standing
 from resources.models import Allocation, Booking
-from resources.services import booking, planning, publishing, waiting
+from resources.services import booking, planning, publishing, turns, waiting
 from resources.services.booking import Render
 from resources.services.planning import Order
 from subscriptions import errors as subscription_errors
@@ -91,7 +91,8 @@ def _moved(
             return then(row, at)
 
     try:
-        return booking.clearing(attempt=attempt, clock=clock)
+        with turns.of(customer_id=order.customer_id):
+            return booking.clearing(attempt=attempt, clock=clock)
     except errors.SlotTaken as refusal:
         raise booking.with_alternatives(refusal, order=order, clock=clock) from refusal
 

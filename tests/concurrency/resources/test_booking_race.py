@@ -1,10 +1,12 @@
 """One slot, one booking; 600 minutes, ten hours: with the locks taken away, both races show."""
 
+import contextlib
 import random
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from functools import partial
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -12,12 +14,12 @@ from django.db import connection
 from core import clock
 from core import errors as core_errors
 from core.actors import Actor
-from core.models import OutboxEvent
+from core.models import IdempotencyRecord, OutboxEvent
 from metering.models import Balance
 from resources import locks, selectors
 from resources.models import Allocation, Booking
 from resources.opening import Span
-from resources.services import ending, settling
+from resources.services import ending, settling, turns
 from resources.timetable import Want
 from tests import club, factories
 from tests.concurrency import racing
@@ -28,14 +30,20 @@ AT = datetime(2026, 3, 10, 12, tzinfo=UTC)
 TEN = club.local(10)
 HOUR = timedelta(hours=1)
 THREADS = 50
+PROCESSES = 16
 ACTOR = Actor(name="test")
-_numbers = count(1)
 
 
 @pytest.fixture(autouse=True)
 def _standing():
     with clock.overridden(factories.standing(AT)):
         yield
+
+
+@pytest.fixture
+def apart(monkeypatch):
+    """Let the threads be as far apart as processes are: no line, the locks alone."""
+    monkeypatch.setattr(turns, "of", lambda **_: contextlib.nullcontext(enter_result=False))
 
 
 @pytest.fixture
@@ -48,21 +56,9 @@ def many_clients(number):
     return [factories.client_for(factories.make_user(at=STARTED)) for _ in range(number)]
 
 
-def patiently(ask):
-    """Return what is answered in the end: who finds the house full is told to repeat his key.
-
-    Fifty threads share a pool of twenty connections, and a lock is waited for three seconds.
-    """
-    key = f"patient{next(_numbers)}"
-    while True:
-        answer = ask(key)
-        if answer.status_code != 503:
-            return answer
-
-
 def booked_by(client, start=TEN, **fields):
     """Return status and code of a booking."""
-    answer = patiently(lambda key: club.book(client, start, key=key, **fields))
+    answer = club.book(client, start, **fields)
     return answer.status_code, answer.json().get("code")
 
 
@@ -86,6 +82,7 @@ def held():
     return balances, sum(rows.values_list("units", flat=True))
 
 
+@pytest.mark.usefixtures("apart")
 class TestControl:
     """The races, with what prevents them taken away."""
 
@@ -121,26 +118,80 @@ class TestControl:
         assert Counter(answers)[(201, None)] > 2
 
 
-class TestSlot:
+def race_for_a_slot(threads):
+    """Let many want one slot, and show that one has it."""
+    answers = racing.in_threads([partial(booked_by, each) for each in many_clients(threads)])
+
+    assert Counter(answers) == {(201, None): 1, (409, "slot_taken"): threads - 1}
+    assert Booking.objects.count() == Allocation.objects.count() == 1
+    assert held() == (60, 60)
+
+
+def race_for_units(venue, threads):
+    """Let one customer want more courts than he has hours, and show that he gets his ten."""
+    for number in range(2, threads + 1):
+        club.make_resource(f"court-{number}", venue=venue)
+    user = factories.make_user(at=STARTED)
+    wishes = [[{"resource": f"court-{number + 1}"}] for number in range(threads)]
+
+    answers = racing.in_threads(
+        [partial(booked_by, factories.client_for(user), allocations=wish) for wish in wishes]
+    )
+
+    denied = (403, "usage_limit_reached")
+    assert Counter(answers) == {(201, None): 10, denied: threads - 10}
+    assert club.counted(factories.customer_of(user)) == (0, 600)
+    assert held() == (600, 600)
+    assert IdempotencyRecord.objects.count() == threads
+
+
+class TestRush:
+    """Fifty threads of one process, twenty connections: they stand in line, and none is sent away.
+
+    Every answer is the first: nobody tries again.
+    """
+
     def test_fifty_users_for_one_slot_are_one_booking(self, court):
-        answers = racing.in_threads(
-            [lambda each=each: booked_by(each) for each in many_clients(THREADS)]
-        )
+        race_for_a_slot(THREADS)
 
-        assert Counter(answers) == {(201, None): 1, (409, "slot_taken"): THREADS - 1}
-        assert Booking.objects.count() == Allocation.objects.count() == 1
-        assert held() == (60, 60)
+    def test_fifty_courts_against_600_minutes_are_exactly_ten(self, court):
+        race_for_units(court.venue, THREADS)
 
-    def test_twenty_twins_with_one_key_are_one_booking_with_equal_answers(self, court):
+    def test_leaves_the_connections_to_others(self, court):
+        """While fifty stand in line behind one who takes his time, reads are answered."""
+        clients = many_clients(THREADS)
+        reader = factories.client_for(factories.make_user(at=STARTED))
+        is_read = threading.Event()
+
+        def read():
+            statuses = [reader.get("/api/subscriptions/me/").status_code for _ in range(5)]
+            is_read.set()
+            return statuses
+
+        def slow():
+            with turns.of(customer_id=uuid4(), resource_ids=[court.pk]):
+                return is_read.wait(timeout=9)
+
+        waiting = [partial(booked_by, each) for each in clients]
+        done = racing.in_threads([slow, read, *waiting])
+
+        assert done[:2] == [True, [200] * 5]
+        assert Counter(done[2:]) == {(201, None): 1, (409, "slot_taken"): THREADS - 1}
+
+
+@pytest.mark.usefixtures("apart")
+class TestLocks:
+    def test_users_for_one_slot_are_one_booking(self, court):
+        race_for_a_slot(PROCESSES)
+
+    def test_courts_against_600_minutes_are_exactly_ten(self, court):
+        race_for_units(court.venue, PROCESSES)
+
+    def test_twins_with_one_key_are_one_booking_with_equal_answers(self, court):
         user = factories.make_user(at=STARTED)
-        clients = [factories.client_for(user) for _ in range(20)]
+        clients = [factories.client_for(user) for _ in range(PROCESSES)]
 
-        answers = racing.in_threads(
-            [
-                lambda each=each: patiently(lambda _: club.book(each, TEN, key="one"))
-                for each in clients
-            ]
-        )
+        answers = racing.in_threads([partial(club.book, each, TEN, key="one") for each in clients])
 
         assert {answer.status_code for answer in answers} == {201}
         assert len({answer.content for answer in answers}) == 1
@@ -151,44 +202,22 @@ class TestSlot:
         places = [{"resource": "yoga"}]
 
         answers = racing.in_threads(
-            [lambda each=each: booked_by(each, allocations=places) for each in many_clients(24)]
+            [partial(booked_by, each, allocations=places) for each in many_clients(PROCESSES)]
         )
 
-        assert Counter(answers) == {(201, None): 8, (409, "slot_taken"): 16}
+        assert Counter(answers) == {(201, None): 8, (409, "slot_taken"): 8}
         assert held() == (480, 480)
 
 
-class TestUnits:
-    def test_fifty_courts_against_600_minutes_are_exactly_ten(self, court):
-        for number in range(2, THREADS + 1):
-            club.make_resource(f"court-{number}", venue=court.venue)
-        user = factories.make_user(at=STARTED)
-        clients = [factories.client_for(user) for _ in range(THREADS)]
-
-        def attempt(number):
-            wish = [{"resource": f"court-{number + 1}"}]
-            return lambda: booked_by(clients[number], allocations=wish)
-
-        answers = racing.in_threads([attempt(number) for number in range(THREADS)])
-
-        assert Counter(answers) == {(201, None): 10, (403, "usage_limit_reached"): 40}
-        assert club.counted(factories.customer_of(user)) == (0, 600)
-        assert held() == (600, 600)
-
-
+@pytest.mark.usefixtures("apart")
 class TestEndings:
-    def test_twenty_cancels_return_the_units_once(self, court):
+    def test_many_cancels_return_the_units_once(self, court):
         user = factories.make_user(at=STARTED)
         booked = club.book(factories.client_for(user), TEN + 24 * HOUR).json()
-        clients = [factories.client_for(user) for _ in range(20)]
+        clients = [factories.client_for(user) for _ in range(PROCESSES)]
 
         answers = racing.in_threads(
-            [
-                lambda each=each: patiently(
-                    lambda key: club.act(each, booked["id"], "cancel", key=f"{id(each)}{key}")
-                )
-                for each in clients
-            ]
+            [lambda each=each: club.act(each, booked["id"], "cancel") for each in clients]
         )
 
         assert {answer.status_code for answer in answers} == {200}
@@ -249,6 +278,7 @@ class TestEndings:
         assert held() == (60 * confirmed, 60 * confirmed)
 
 
+@pytest.mark.usefixtures("apart")
 class TestStorm:
     def test_of_random_operations_keeps_every_invariant_without_a_deadlock(self, court):
         for number in range(2, 4):
@@ -280,11 +310,11 @@ def act_randomly(client, dice):
     chosen = dice.random()
     if own and chosen < 0.3:
         chosen_id = dice.choice(own)["id"]
-        return patiently(lambda key: club.act(client, chosen_id, "cancel", key=key)).status_code
+        return club.act(client, chosen_id, "cancel").status_code
     if own and chosen < 0.5:
         chosen_id = dice.choice(own)["id"]
         to = {"starts_at": clock.rfc3339(start), "ends_at": clock.rfc3339(start + HOUR)}
-        return patiently(lambda key: club.act(client, chosen_id, "move", key=key, **to)).status_code
+        return club.act(client, chosen_id, "move", **to).status_code
     wishes = [{"type": "court"}] * dice.randrange(1, 3)
     return booked_by(client, start, allocations=wishes)[0]
 
