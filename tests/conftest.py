@@ -104,9 +104,9 @@ def redis_url() -> str:
     return url
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="module")
 def kept_rows(django_db_setup, django_db_blocker) -> Iterator[None]:
-    """Keep the rows of the class's fixtures for all its tests, and undo them with the class.
+    """Keep the rows of the module's fixtures for all its tests, and undo them with the module.
 
     Each test stands on a savepoint above them: what it writes is undone with it.
     """

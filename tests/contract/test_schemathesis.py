@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from core import clock, db
+from core.models import User
 from core.services import service_keys
 from subscriptionEngine.wsgi import application
 from tests import factories
@@ -31,7 +32,8 @@ EXAMPLES_SHORT = 6
 SCHEMA = schemathesis.openapi.from_path(str(ROOT / "openapi.yaml"))
 SCHEMA.app = application
 OPERATIONS = {each.ok().label: each.ok() for each in SCHEMA.get_all_operations()}
-CALLERS = ("anonymous", "user", "other", "staff", "backend")
+USERS = ("user", "other", "staff")
+CALLERS = ("anonymous", *USERS, "backend")
 NOT_HERE = [
     positive_data_acceptance,  # a schema cannot say that a limit is used up or a plan unknown
     ignored_auth,  # the matrix in test_authorisation.py asks this, exactly
@@ -39,8 +41,19 @@ NOT_HERE = [
 PER_ITEM = {"POST /api/events/"}  # answers 200, and of each event what became of it
 
 
+@pytest.fixture(scope="module")
+def kept_callers(kept_rows):
+    """Make what is sold, three users, and the credential of a backend."""
+    now = clock.DatabaseClock().now()
+    factories.make_plan("free", at=now, limits={"api_calls": 3})
+    factories.make_plan("pro", at=now, price_minor=2900, rank=10)
+    users = {name: factories.make_user(at=now, username=name) for name in USERS}
+    User.objects.filter(username="staff").update(is_staff=True, is_superuser=True)
+    return users, factories.make_service_key(scopes=service_keys.SCOPES).credential
+
+
 @pytest.fixture
-def headers_of(monkeypatch):
+def headers_of(kept_callers, monkeypatch):
     """Return the headers of each caller, who has a plan to use up.
 
     The server's end of a request would drop the test's connection, and its transaction with it.
@@ -50,18 +63,11 @@ def headers_of(monkeypatch):
     if db.is_postgres():
         with connection.cursor() as cursor:  # the test's one transaction waits for examples
             cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-    now = clock.DatabaseClock().now()
-    factories.make_plan("free", at=now, limits={"api_calls": 3})
-    factories.make_plan("pro", at=now, price_minor=2900, rank=10)
-    found = {"anonymous": {}}
-    for name in ("user", "other", "staff"):
-        user = factories.make_user(at=now, username=name)
-        user.is_staff = user.is_superuser = name == "staff"
-        user.save()
+    users, credential = kept_callers
+    found = {"anonymous": {}, "backend": {"Authorization": f"Api-Key {credential}"}}
+    for name, user in users.items():
         header = factories.client_for(user)._credentials["HTTP_AUTHORIZATION"]
         found[name] = {"Authorization": header}
-    credential = factories.make_service_key(scopes=service_keys.SCOPES).credential
-    found["backend"] = {"Authorization": f"Api-Key {credential}"}
     return found
 
 

@@ -43,11 +43,15 @@ def at() -> datetime:
     return APRIL
 
 
+@pytest.fixture(scope="module")
+def kept_plans(kept_rows):
+    factories.make_plan("free", at=APRIL, limits={"api_calls": 100})
+    factories.make_plan("pro", at=APRIL, limits={"api_calls": 1000}, rank=10, price_minor=2900)
+    factories.make_plan("team", at=APRIL, limits={"api_calls": 9000}, rank=20, price_minor=9900)
+
+
 @pytest.fixture
-def user(at, standing_clock):
-    factories.make_plan("free", at=at, limits={"api_calls": 100})
-    factories.make_plan("pro", at=at, limits={"api_calls": 1000}, rank=10, price_minor=2900)
-    factories.make_plan("team", at=at, limits={"api_calls": 9000}, rank=20, price_minor=9900)
+def user(kept_plans, at, standing_clock):
     return factories.make_user(at=at)
 
 

@@ -16,10 +16,14 @@ URL = "/api/usage/consume/"
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-@pytest.fixture
-def user(at) -> User:
+@pytest.fixture(scope="module")
+def kept_plans(kept_rows) -> None:
     factories.make_plan("free", at=STARTED, limits={"api_calls": 100, "exports": 5})
     factories.make_plan("pro", at=STARTED, limits={"api_calls": 1000, "exports": None}, rank=20)
+
+
+@pytest.fixture
+def user(kept_plans) -> User:
     return factories.make_user(at=STARTED)
 
 

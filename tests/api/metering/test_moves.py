@@ -21,10 +21,14 @@ def _standing(standing_clock):
     """Let every request read the standing clock."""
 
 
-@pytest.fixture
-def user():
+@pytest.fixture(scope="module")
+def kept_plans(kept_rows):
     factories.make_plan("free", at=STARTED)
     factories.make_plan("pro", at=STARTED, limits={"api_calls": 1000}, price_minor=2900, rank=20)
+
+
+@pytest.fixture
+def user(kept_plans):
     return factories.make_user(at=STARTED)
 
 

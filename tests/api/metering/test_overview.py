@@ -21,8 +21,8 @@ STARTED = datetime(2026, 3, 1, tzinfo=UTC)
 ME = "/api/subscriptions/me/"
 
 
-@pytest.fixture
-def customer() -> Customer:
+@pytest.fixture(scope="module")
+def kept_plans(kept_rows) -> None:
     factories.make_plan("free", at=STARTED, limits={"api_calls": 100}, booleans={"sso": False})
     factories.make_plan(
         "pro",
@@ -34,6 +34,10 @@ def customer() -> Customer:
         statics={"storage_gb": 100},
     )
     factories.make_feature("court_minutes", at=STARTED)
+
+
+@pytest.fixture
+def customer(kept_plans) -> Customer:
     return factories.make_customer(at=STARTED)
 
 

@@ -108,9 +108,7 @@ class TestMixedRace:
 
         assert racing.in_threads([unlocked, unlocked]) == [True, True]
 
-    @pytest.mark.parametrize(
-        ("with_grants", "is_grouped"), [(False, True), (False, False), (True, True)]
-    )
+    @pytest.mark.parametrize(("with_grants", "is_grouped"), [(False, True), (True, False)])
     def test_is_never_over_the_limit_and_exact_at_the_end(self, customer, with_grants, is_grouped):
         with factories.group_commit(is_on=is_grouped):
             self.race(customer, with_grants=with_grants)

@@ -22,7 +22,7 @@ from tests.concurrency import racing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 AT = datetime(2026, 3, 10, 12, tzinfo=UTC)
-CRASHES = int(os.environ.get("CRASHES", "5"))
+CRASHES = int(os.environ.get("CRASHES", "3"))
 CUSTOMERS = 2 * CRASHES
 RENEWED = "subscription.renewed"
 POINTS = (

@@ -6,9 +6,13 @@ from core.models import Customer
 from tests import factories, till
 
 
-@pytest.fixture
-def customer() -> Customer:
+@pytest.fixture(scope="module")
+def kept_catalog(kept_rows) -> None:
     till.make_catalog()
+
+
+@pytest.fixture
+def customer(kept_catalog) -> Customer:
     return factories.make_customer(at=till.STARTED)
 
 

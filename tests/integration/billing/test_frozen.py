@@ -17,14 +17,17 @@ from billing.models import (
 )
 from billing.services import corrections, customer_balance
 from tests import factories
+from tests.till import STARTED, Till
 
 pytestmark = pytest.mark.django_db
 APRIL, MAY = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)
 LEDGERS = (Payment, BalanceEntry, MrrMovement, CreditNote)
 
 
-@pytest.fixture
-def issued(customer, till) -> Invoice:
+@pytest.fixture(scope="module")
+def kept_invoice(kept_catalog) -> Invoice:
+    customer = factories.make_customer(at=STARTED)
+    till = Till(customer)
     row = till.subscribe("pro", APRIL)
     till.settle(MAY)
     invoice = till.issue(MAY)[1]
@@ -32,7 +35,12 @@ def issued(customer, till) -> Invoice:
     customer_balance.adjust(customer_id=customer.pk, currency="EUR", amount_minor=5, **given)
     corrections.credit_note(invoice_id=invoice.pk, amount_minor=1, **given)
     till.change(row, MAY + timedelta(days=1), plan_key="team")
-    return Invoice.objects.get(pk=invoice.pk)
+    return invoice
+
+
+@pytest.fixture
+def issued(kept_invoice) -> Invoice:
+    return Invoice.objects.get(pk=kept_invoice.pk)
 
 
 def content() -> list:

@@ -25,8 +25,8 @@ VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "transitions.json"
 USAGE = {each["id"]: each for each in VECTORS["usage_on_change_vectors"]}
 
 
-@pytest.fixture
-def customer() -> Customer:
+@pytest.fixture(scope="module")
+def kept_plans(kept_rows) -> None:
     for key, limit, rank, price in (
         ("free", 100, 0, 0),
         ("basic", 500, 10, 900),
@@ -36,6 +36,10 @@ def customer() -> Customer:
         factories.make_plan(
             key, at=STARTED, limits={"api_calls": limit}, rank=rank, price_minor=price
         )
+
+
+@pytest.fixture
+def customer(kept_plans) -> Customer:
     return factories.make_customer(at=STARTED)
 
 

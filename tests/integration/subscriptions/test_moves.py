@@ -19,11 +19,15 @@ DAY = timedelta(days=1)
 ENDS = datetime(2026, 4, 10, 12, tzinfo=UTC)
 
 
-@pytest.fixture
-def customer() -> Customer:
+@pytest.fixture(scope="module")
+def kept_plans(kept_rows) -> None:
     factories.make_plan("free", at=STARTED, limits={"api_calls": 100})
     factories.make_plan("pro", at=STARTED, limits={"api_calls": 1000}, rank=20, price_minor=2900)
     factories.make_plan("trial", at=STARTED, price_minor=900, rank=10, version={"trial_days": 14})
+
+
+@pytest.fixture
+def customer(kept_plans) -> Customer:
     return factories.make_customer(at=STARTED)
 
 
