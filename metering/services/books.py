@@ -95,10 +95,10 @@ class Books:
         until: datetime | None = None,
     ) -> None:
         """Count units as used or held, and burn them; `until` is when the hold expires."""
+        account = self._account(row)
         self._move(row, used_units=used, held_units=held)
         if until is not None:
             self.expect_expiry(row, at=until)
-        account = self._account(row)
         if account is not None:
             burndown.use(account.state, item_id=str(entry_id), at=self.at, units=used + held)
 
@@ -162,9 +162,9 @@ class Books:
 
     def carry(self, row: Balance, *, entry_id: UUID, units: int) -> None:
         """Count on a current row what a closed period used: it burns there, and now."""
+        account = self._account(row)
         self._move(row, carried_units=units)
         self._derived.add(row.pk)
-        account = self._account(row)
         if account is not None:
             burndown.use(account.state, item_id=str(entry_id), at=self.at, units=units)
             account.foreign.add(str(entry_id))
@@ -184,9 +184,9 @@ class Books:
         A capture takes the held units off, counts some as used (`used` is negative then), and
         returns the rest. `at` is when they return, now where it is left out.
         """
-        self._move(row, used_units=-used, held_units=-held)
         current = self.current.get(place_of(row))
         account = self._account(current) if current is not None else None
+        self._move(row, used_units=-used, held_units=-held)
         if account is None or current is None or not returned:
             return
         provenance.load_item(
@@ -316,7 +316,10 @@ class Books:
         Balance.objects.bulk_update(clones, [*sorted(moved), *derived, "decided_at"])
 
     def _account(self, row: Balance) -> _Account | None:
-        """Return the engine's state of a current row that draws on more than its allowance."""
+        """Return the engine's state of a current row that draws on more than its allowance.
+
+        It is read by the row's counters as they are stored: before any of them moves.
+        """
         if row.is_plain or row.limit_units is None or not row.is_current:
             return None
         place = place_of(row)

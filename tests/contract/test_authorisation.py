@@ -166,7 +166,7 @@ class Operation:
 
 
 def operations() -> Iterator[Operation]:
-    schema = yaml.safe_load((ROOT / "openapi.yaml").read_text())
+    schema = yaml.load((ROOT / "openapi.yaml").read_text(), Loader=yaml.CSafeLoader)
     for path, methods in schema["paths"].items():
         for method, described in methods.items():
             content = described.get("requestBody", {}).get("content", {})

@@ -452,3 +452,35 @@ def test_stored_state_is_replayed_state(machine):
             phases=[Phase.explicit, Phase.generate] if EXAMPLES <= SHORT else list(Phase),
         ),
     )
+
+
+@pytest.mark.django_db
+def test_what_is_reversed_covers_first_what_a_lower_limit_left_uncovered(request):
+    life = Life()
+    request.addfinalizer(life.teardown)
+    life.begin()
+    life.grant(
+        feature="api_calls",
+        count=8,
+        priority=100,
+        category="paid",
+        life=None,
+        rollover=None,
+        later=0,
+        recurs="",
+    )
+    life.override(feature="api_calls", count=5)
+    life.consume(wanted=[("api_calls", 10)], is_grouped=False)
+    (first,) = life.consumed
+    life.consume(wanted=[("api_calls", 23)], is_grouped=False)
+    life.end_override(feature="api_calls")
+    assert life.state("api_calls")["overage"] == 5
+
+    reversal = reversing.Reversal(
+        customer_id=life.customer.pk, entry_id=UUID(first), keyed=life.keyed()
+    )
+    reversing.reverse(reversal, clock=life.clock())
+    life.facts["api_calls"].give_back(first, 10, at=life.at)
+
+    life.stored_is_replayed()
+    assert life.state("api_calls")["balance"] == 5
