@@ -1,5 +1,6 @@
 """Read balances, the ledger and where units come from; nothing here writes or locks."""
 
+from metering.selectors.balances import get_balances_at
 from metering.selectors.ledger import list_entries
 from metering.selectors.overview import (
     Overview,
@@ -18,6 +19,7 @@ __all__ = [
     "Reading",
     "Standing",
     "find_reading",
+    "get_balances_at",
     "get_overview",
     "governing_of",
     "list_entries",

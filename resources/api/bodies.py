@@ -5,6 +5,9 @@ from datetime import datetime
 from django.db.models import prefetch_related_objects
 
 from core import clock
+from metering import decision
+from metering import selectors as metering_selectors
+from metering.models import Balance
 from resources import rules, selectors, standing
 from resources.models import Booking, Resource, WaitlistEntry
 from resources.services.availability import Availability, Slot
@@ -79,13 +82,39 @@ def booking(row: Booking, *, at: datetime) -> Body:
 
 
 def recorded_booking(row: Booking, at: datetime) -> Body:
-    """Return the booking as it stands in its transaction; what is not read yet is read now."""
+    """Return the booking and its new balance as they stand in the transaction that moved them.
+
+    What is not read yet is read now.
+    """
     prefetch_related_objects([row], *selectors.SHOWN)
-    return booking(row, at=at)
+    features = {each.feature_id: each.feature for each in row.allocations.all()}
+    balances = metering_selectors.get_balances_at(
+        customer_id=row.customer_id, feature_ids=features, at=row.starts_at
+    )
+    rows = {features[feature_id].key: each for feature_id, each in balances.items()}
+    items = [_balance(key, rows[key]) for key in sorted(rows)]
+    return booking(row, at=at) | {"balance": _one_or_items(items)}
+
+
+def _balance(feature_key: str, row: Balance) -> Body:
+    remaining = decision.remaining_units(
+        limit_units=row.limit_units, counted_units=row.counted_units
+    )
+    return {
+        "feature": feature_key,
+        "used": row.used_units,
+        "held": row.held_units,
+        "limit": row.limit_units,
+        "remaining": 0 if row.denial_code else remaining,
+        "resets_at": clock.rfc3339(row.period_ends_at) if row.period_ends_at else None,
+    }
 
 
 def _units(row: Booking) -> Body:
-    items = _costs(_summed(row, percent=standing.ALL_PERCENT))
+    return _one_or_items(_costs(_summed(row, percent=standing.ALL_PERCENT)))
+
+
+def _one_or_items(items: list[Body]) -> Body:
     return items[0] if len(items) == 1 else {"items": items}
 
 

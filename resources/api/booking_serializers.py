@@ -240,6 +240,35 @@ class BookingSerializer(serializers.Serializer[Any]):
     participants = ParticipantSerializer(many=True)
 
 
+class BookingBalanceItemSerializer(serializers.Serializer[Any]):
+    """What the customer has of a feature in the usage period that pays for the booking."""
+
+    feature = serializers.CharField()
+    used = serializers.IntegerField()
+    held = serializers.IntegerField()
+    limit = serializers.IntegerField(allow_null=True, help_text="Null means unlimited.")
+    remaining = serializers.IntegerField(allow_null=True)
+    resets_at = serializers.DateTimeField(allow_null=True, help_text="Null means never.")
+
+
+class BookingBalanceSerializer(serializers.Serializer[Any]):
+    """The new balance of the feature that pays; with several features, `items` alone."""
+
+    feature = serializers.CharField(required=False)
+    used = serializers.IntegerField(required=False)
+    held = serializers.IntegerField(required=False)
+    limit = serializers.IntegerField(required=False, allow_null=True)
+    remaining = serializers.IntegerField(required=False, allow_null=True)
+    resets_at = serializers.DateTimeField(required=False, allow_null=True)
+    items = BookingBalanceItemSerializer(many=True, required=False)
+
+
+class MovedBookingSerializer(BookingSerializer):
+    """One booking after a move of it, with what the customer has now."""
+
+    balance = BookingBalanceSerializer()
+
+
 class BookingLeavingSerializer(serializers.Serializer[Any]):
     """What a cancellation would mean now."""
 

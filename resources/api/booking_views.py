@@ -43,6 +43,17 @@ BOOKING_EXAMPLE = {
     "series": None,
     "participants": [{"name": "Ben", "guest": True}],
 }
+MOVED_EXAMPLE = {
+    **BOOKING_EXAMPLE,
+    "balance": {
+        "feature": "court_minutes",
+        "used": 120,
+        "held": 60,
+        "limit": 600,
+        "remaining": 420,
+        "resets_at": "2026-04-01T00:00:00Z",
+    },
+}
 LEAVING_EXAMPLE = {
     "late": True,
     "captured": [{"feature": "court_minutes", "units": 30}],
@@ -86,8 +97,8 @@ def act(
         description=description,
         request=shapes.BookingActSerializer,
         request_example={"reason": "Rain"},
-        answers={200: shapes.BookingSerializer},
-        example=BOOKING_EXAMPLE,
+        answers={200: shapes.MovedBookingSerializer},
+        example=MOVED_EXAMPLE,
         refusals=MOVES,
         keyed=True,
     )
@@ -126,11 +137,11 @@ class BookingsView(APIView):
         "with the units that they take: the usage period of the start pays. `type` takes any one "
         "that is free. With `confirm: false` the slot is held for some minutes and confirmed by "
         "a second call. A denial by the plan or its units is recorded under the key and replays; "
-        "any other refusal is not.",
+        "any other refusal is not. `balance` is what the customer has now in that period.",
         request=shapes.BookSerializer,
         request_example=BOOK_EXAMPLE,
-        answers={201: shapes.BookingSerializer},
-        example=BOOKING_EXAMPLE,
+        answers={201: shapes.MovedBookingSerializer},
+        example=MOVED_EXAMPLE,
         refusals=REFUSALS,
         keyed=True,
     )
@@ -341,8 +352,8 @@ class MoveView(APIView):
         "while it can be cancelled free of charge.",
         request=shapes.MoveBookingSerializer,
         request_example=TIME,
-        answers={200: shapes.BookingSerializer},
-        example=BOOKING_EXAMPLE,
+        answers={200: shapes.MovedBookingSerializer},
+        example=MOVED_EXAMPLE,
         refusals=(subscription_errors.InvalidTransition, *REFUSALS),
         keyed=True,
     )

@@ -6,6 +6,8 @@ import pytest
 
 from core import clock
 from core.models import IdempotencyRecord, OutboxEvent
+from core.services.idempotency import KeyedRequest
+from metering.services import granting
 from resources.models import Allocation, Booking, Closure, Participant
 from subscriptions.services import actions
 from tests import club, factories
@@ -57,6 +59,18 @@ def stored():
     )
 
 
+def balance(*, used=0, held=0, limit=600, resets_at="2026-04-01T00:00:00Z", of="court_minutes"):
+    """Return a balance as an answer shows it."""
+    return {
+        "feature": of,
+        "used": used,
+        "held": held,
+        "limit": limit,
+        "remaining": limit - used - held,
+        "resets_at": resets_at,
+    }
+
+
 def recorded_once(before):
     """Return what was stored, with the one record of a denial beside it and nothing else."""
     return (*before[:4], before[4] + 1, before[5])
@@ -93,6 +107,7 @@ class TestBook:
                 {"name": "Ann", "guest": False},
                 {"name": "Ben", "guest": True},
             ],
+            "balance": balance(held=60),
         }
         assert club.counted(customer) == (0, 60)
         assert row.due_at == row.starts_at
@@ -436,6 +451,73 @@ class TestDenied:
                 assert "Idempotent-Replayed" not in refused
         assert stored() == before
         assert club.book(client, TEN + HOUR, key="taken").status_code == 201
+
+
+class TestBalance:
+    """After each move the answer carries what the customer has now, in the period that pays."""
+
+    def test_follows_book_confirm_move_check_in_and_cancel(self, client, customer, court, at):
+        club.make_policy(court.type, free_cancel_minutes=0)
+        factories.consume(customer, 100, at=at, feature="court_minutes")
+        held = club.book(client, TEN, confirm=False).json()
+        assert held["balance"] == balance(used=100, held=60)
+        confirmed = club.act(client, held["id"], "confirm").json()
+        assert confirmed["balance"] == balance(used=100, held=60)
+        longer = time(clock.rfc3339(TEN), clock.rfc3339(TEN + 2 * HOUR))
+        moved = club.act(client, held["id"], "move", **longer).json()
+        assert moved["balance"] == balance(used=100, held=120)
+        second = club.book(client, TEN + 4 * HOUR).json()
+        assert second["balance"] == balance(used=100, held=180)
+        with clock.overridden(factories.standing(TEN)):
+            come = club.act(client, held["id"], "check-in").json()
+            assert come["balance"] == balance(used=220, held=60)
+            left = club.act(client, second["id"], "cancel", key="c").json()
+        assert left["balance"] == balance(used=220)
+        replayed = club.act(client, second["id"], "cancel", key="c")
+        assert replayed.json() == left
+        shown = client.get("/api/subscriptions/me/").json()
+        assert shown["usage"]["court_minutes"] == left["balance"]["used"]
+        assert shown["remaining"]["court_minutes"] == left["balance"]["remaining"]
+
+    def test_is_that_of_the_period_of_the_start(self, client, customer, at):
+        factories.consume(customer, 600, at=at, feature="court_minutes")
+        april = club.local(10, day=date(2026, 4, 8), hours_east=2)
+        booked = club.book(client, april).json()
+        assert booked["balance"] == balance(held=60, resets_at="2026-05-01T00:00:00Z")
+        assert client.get("/api/subscriptions/me/").json()["remaining"]["court_minutes"] == 0
+
+    def test_of_several_features_stands_in_items(self, client, court):
+        club.make_resource(
+            "anna", venue=court.venue, type_=club.make_type("coach", feature="coach_minutes")
+        )
+        both = [{"resource": "court-1"}, {"resource": "anna"}]
+        assert club.book(client, TEN, allocations=both).json()["balance"] == {
+            "items": [balance(held=60, limit=120, of="coach_minutes"), balance(held=60)]
+        }
+
+    def test_of_an_unlimited_feature_has_no_limit(self, client, customer, at):
+        factories.make_plan("gold", at=club.STARTED, limits={"court_minutes": None}, rank=1)
+        factories.subscribe(customer, "gold", at=at)
+        shown = club.book(client, TEN).json()["balance"]
+        assert (shown["held"], shown["limit"], shown["remaining"]) == (60, None, None)
+
+    def test_counts_grants_as_the_limit_does(self, client, customer, at):
+        factories.consume(customer, 590, at=at, feature="court_minutes")
+        granting.create(
+            customer_id=customer.pk,
+            order=granting.Order(feature_key="court_minutes", units=100),
+            actor=factories.ACTOR,
+            keyed=KeyedRequest(key="grant", fingerprint="f"),
+            render=lambda row: {"id": str(row.pk)},
+            clock=factories.standing(at),
+        )
+        assert club.book(client, TEN).json()["balance"] == balance(used=590, held=60, limit=700)
+
+    def test_costs_one_statement_more_than_the_booking(self, client, django_assert_num_queries):
+        club.book(client, TEN)
+        # BEGIN and COMMIT are savepoints of the test; with all that is locked, read and written
+        with django_assert_num_queries(32):
+            club.book(client, TEN + 2 * HOUR)
 
 
 class TestHeld:
