@@ -4,10 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from django.db.models import F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import F, Prefetch, Q, QuerySet
 
 from core.models import Customer
 from metering import derivation
@@ -344,30 +343,25 @@ def list_due(*, at: datetime) -> "QuerySet[Booking]":
     return Booking.objects.due(at=at).filter(customer__test_clock_at__isnull=True)
 
 
-def list_closed_over(*, at: datetime) -> "QuerySet[Booking, Any]":
-    """Return the open bookings not begun that stand within a closure, with its reason."""
-    covering = Closure.objects.filter(
-        Q(resource__isnull=True) | Q(resource=OuterRef("allocations__resource")),
-        venue=OuterRef("venue"),
-        lifted_at__isnull=True,
-        starts_at__lt=OuterRef("ends_at"),
-        ends_at__gt=OuterRef("starts_at"),
-    )
-    return (
-        Booking.objects.open()
-        .filter(starts_at__gt=at, captured_at__isnull=True)
-        .annotate(closed_because=Subquery(covering.order_by("starts_at").values("reason")[:1]))
-        .filter(closed_because__isnull=False)
-        .order_by("starts_at", "id")
-        .distinct()
-    )
+def list_pending_closures() -> "QuerySet[Closure]":
+    """Return the closures that still have bookings to cancel, oldest first."""
+    return Closure.objects.filter(is_pending=True).order_by("id")
 
 
-def list_affected(*, resource_ids: Iterable[int], span: Span, at: datetime) -> list[Booking]:
-    """Return the open bookings of the resources that the span touches, oldest first."""
+def list_affected(
+    *,
+    resource_ids: Iterable[int],
+    span: Span,
+    at: datetime,
+    states: Collection[str] = Booking.OPEN_STATES,
+) -> list[Booking]:
+    """Return the bookings of the resources that the span touches, oldest first.
+
+    Those that are open as stored, or in the states that are named.
+    """
     rows = occupying(at=at).filter(
         resource__in=resource_ids,
-        booking__state__in=Booking.OPEN_STATES,
+        booking__state__in=states,
         starts_at__lt=span.ends_at,
         ends_at__gt=span.starts_at,
     )

@@ -347,6 +347,7 @@ SPECTACULAR_SETTINGS = {
         "EffectiveEnum": ["now", "period_end"],
         "SubscriptionStatusEnum": "subscriptions.models.Subscription.Status",
         "InvoiceStatusEnum": "billing.models.Invoice.Status",
+        "BookingStateEnum": "resources.models.Booking.State",
     },
 }
 UNFOLD = {

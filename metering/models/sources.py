@@ -153,6 +153,7 @@ class Hold(models.Model):
                 condition=Q(state="live"),
                 name="hold_live_by_customer",
             ),
+            models.Index(fields=["owner"], condition=~Q(owner=""), name="hold_by_owner"),
         ]
 
     def __str__(self) -> str:

@@ -5,18 +5,30 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from django.db.models import Exists, OuterRef
+
 from core import clock as clocks
 from core import db
 from core import errors as core_errors
 from core.models import Customer
 from metering import decision, derivation
 from metering.decision import Denied, Item, Place
-from metering.models import Balance, Hold
-from metering.services import consumption, denials, drawing, endings, holds, ledger, opening
+from metering.models import Balance, Hold, UsageEntry
+from metering.services import (
+    consumption,
+    denials,
+    drawing,
+    endings,
+    holds,
+    ledger,
+    opening,
+    reversing,
+)
 from metering.services.books import Books
 from metering.services.drawing import For, Wanted
 from metering.services.entries import Heading
 
+State = Hold.State
 lock_customer_step = opening.lock_customer_step
 
 
@@ -75,9 +87,56 @@ def exchange_step(
     return Exchanged(at=books.at, hold_id=hold_id)
 
 
+def return_step(*, customer: Customer, owner: str, clock: clocks.Clock) -> datetime:
+    """Return whatever the owner holds or has had captured to its sources; tell the instant.
+
+    What is held is released; what was captured is reversed: it leaves the period that counted it,
+    and a capture that was reversed before stays so. Locks and clock are as in `exchange_step`, and
+    it is called once as well.
+    """
+    db.transaction_required()
+    ended = [State.RELEASED, State.EXPIRED]
+    found = list(Hold.objects.filter(owner=owner, customer=customer).exclude(state__in=ended))
+    books = opening.open_slow_step(
+        customer=customer,
+        places={Place(hold.feature_id, hold.scope) for hold in found},
+        features=endings.features_of(found),
+        clock=clock,
+        after=min((hold.usage_at for hold in found), default=None),
+    )
+    ids = sorted({hold.operation_id for hold in found})
+    locked = endings.lock_holds_step(books, operation_ids=ids)
+    heading = Heading(customer_id=books.customer_id, at=books.at)
+    live = [hold for hold in locked if hold.state == State.LIVE]
+    lines = endings.release_lines(books=books, holds=live, heading=heading)
+    for taken in _captured(locked):
+        lines += reversing.reversed_lines(books=books, taken=taken, heading=heading)
+    books.write_step()
+    ledger.append_step(entries=lines)
+    return books.at
+
+
+def _captured(holds: Sequence[Hold]) -> list[list[UsageEntry]]:
+    """Return the lines that captured the holds and stand: each item with what it drew besides."""
+    captured = [hold for hold in holds if hold.state == State.CAPTURED]
+    reversals = UsageEntry.objects.filter(reverses=OuterRef("pk"))
+    lines = UsageEntry.objects.filter(
+        ~Exists(reversals),
+        kind=UsageEntry.Kind.CAPTURE,
+        balance__in={hold.balance_id for hold in captured},
+        hold_id__in={hold.operation_id for hold in captured},
+        units__gt=0,
+    )
+    by_item: dict[tuple[UUID, int], list[UsageEntry]] = {}
+    for line in lines.select_related("feature").order_by("item"):
+        item = line.item if line.drawn_for is None else line.drawn_for
+        by_item.setdefault((line.operation_id, item), []).append(line)
+    return list(by_item.values())
+
+
 def _end(books: Books, end: End, *, owner: str) -> None:
     locked = endings.lock_holds_step(books, operation_ids=[end.hold_id])
-    live = [hold for hold in locked if hold.state == Hold.State.LIVE and hold.owner == owner]
+    live = [hold for hold in locked if hold.state == State.LIVE and hold.owner == owner]
     if not live:
         raise core_errors.NotFound("The owner has no such live hold.")
     heading = Heading(customer_id=books.customer_id, at=books.at)

@@ -121,6 +121,16 @@ def _reversed(books: Books, taken: Sequence[UsageEntry], reversal: Reversal) -> 
         keyed=reversal.keyed,
         metadata={"reason": reversal.reason} if reversal.reason else {},
     )
+    return reversed_lines(books=books, taken=taken, heading=heading)
+
+
+def reversed_lines(
+    *, books: Books, taken: Sequence[UsageEntry], heading: Heading
+) -> list[UsageEntry]:
+    """Take the units of lines back: an item's first, then those that other balances counted.
+
+    None of them was reversed before, and their balances are locked.
+    """
     lines = Lines(heading=heading)
     for place, line in enumerate(taken):
         if line.balance_id is None:

@@ -60,7 +60,7 @@ class CloseForm(ReasonForm):
     cancels_bookings = forms.BooleanField(
         required=False,
         label="Cancel the bookings within",
-        help_text="Free of charge, and all units return.",
+        help_text="Free of charge; all units return, also of those that have begun or are over.",
         widget=UnfoldBooleanWidget,
     )
     field_order = ("resource", "day", "starts_at", "ends_at", "cancels_bookings", "reason")

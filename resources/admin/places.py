@@ -15,6 +15,7 @@ from resources import opening, selectors
 from resources.admin import day as days
 from resources.admin import forms
 from resources.models import (
+    Booking,
     BookingPolicy,
     Closure,
     OpeningRule,
@@ -64,11 +65,15 @@ class CloseVenue(Operation[Venue]):
         planned = _planned(asked)
         closed = closures.find_closed(venue=asked.row, resource_key=planned.resource_key)
         rows = selectors.list_affected(
-            resource_ids=[each.pk for each in closed], span=planned.span, at=asked.clock.now()
+            resource_ids=[each.pk for each in closed],
+            span=planned.span,
+            at=asked.clock.now(),
+            states=Booking.CLOSABLE_STATES if planned.cancels_bookings else Booking.OPEN_STATES,
         )
         zone = asked.row.time_zone
         fate = (
-            "Each of these bookings is cancelled free of charge and its units return."
+            "Each of these bookings is cancelled free of charge and its units return, also where "
+            "it has begun or is over."
             if planned.cancels_bookings
             else "While bookings stand within it the closure is refused."
         )

@@ -173,7 +173,9 @@ class ClosureSerializer(StrictSerializer):
     ends_at = PlayTimeField()
     reason = StrictCharField(max_length=REASON_LENGTH_MAX)
     cancel_bookings = StrictBooleanField(
-        required=False, default=False, help_text="Cancel what stands within, free of charge."
+        required=False,
+        default=False,
+        help_text="Cancel what stands within, free of charge, also what has begun or is over.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

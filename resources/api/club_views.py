@@ -134,7 +134,8 @@ class ClosuresView(APIView):
         summary="Close for a time",
         description="Close a resource, or the whole venue, for a time: rain, repair, a holiday. "
         "Bookings within it refuse the closure unless `cancel_bookings` says that each is to be "
-        "cancelled free of charge. For service keys; staff have the admin.",
+        "cancelled free of charge, and its units return to where they came from, also where it has "
+        "begun or is over and they are captured. For service keys; staff have the admin.",
         request=shapes.ClosureSerializer,
         request_example={**TIME, "venue": "club", "reason": "rain", "cancel_bookings": True},
         answers={201: shapes.ClosureMadeSerializer},

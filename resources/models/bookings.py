@@ -65,6 +65,7 @@ class Booking(models.Model):
         EXPIRED = "expired"
 
     OPEN_STATES: ClassVar[tuple[str, ...]] = (State.HELD, State.CONFIRMED)
+    CLOSABLE_STATES: ClassVar[tuple[str, ...]] = (*OPEN_STATES, State.COMPLETED)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     customer = models.ForeignKey(

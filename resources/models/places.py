@@ -207,12 +207,18 @@ class Closure(models.Model):
     created_at = models.DateTimeField()
     actor = models.CharField(max_length=150, blank=True)
     lifted_at = models.DateTimeField(null=True, blank=True)
+    is_pending = models.BooleanField(
+        default=False, db_default=False, help_text="Bookings within it are still to be cancelled."
+    )
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="closure_ordered"),
         ]
-        indexes = [models.Index(fields=["venue", "ends_at"], name="closure_by_venue")]
+        indexes = [
+            models.Index(fields=["venue", "ends_at"], name="closure_by_venue"),
+            models.Index(fields=["id"], condition=Q(is_pending=True), name="closure_pending"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.reason} from {self.starts_at}"

@@ -18,7 +18,10 @@ from subscriptions import errors as subscription_errors
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A closure to be made: of one resource by its key, or of the whole venue."""
+    """A closure to be made: of one resource by its key, or of the whole venue.
+
+    `cancels_bookings` cancels each booking that it touches, begun and over ones too.
+    """
 
     venue_key: str
     span: Span
@@ -39,15 +42,23 @@ def close(planned: Planned, *, actor: Actor, clock: clocks.Clock) -> Closed:
     """Close for the time; where told so, cancel each booking within it and return its units.
 
     The closure commits under the resources' lock alone, so that nothing is booked into it from
-    then on; each booking is then cancelled free of charge in a transaction of its own. What a
-    crash leaves undone `finish` does.
+    then on; each booking is then cancelled free of charge in a transaction of its own. Who played
+    until the rain came gets all of his units back, as who would have played later. What a crash
+    leaves undone `finish` does.
 
     :raises NotFound: for a venue or resource that is not there.
     :raises Invalid: for a time that has passed.
     :raises ClosureConflict: where bookings stand within it and it was not told to cancel them.
     """
     closure = _close(planned, actor=actor, clock=clock)
-    return Closed(closure=closure, cancelled=_cancel_affected(closure, clock=clock))
+    cancelled = _cancel_affected(closure, clock=clock) if closure.is_pending else []
+    return Closed(closure=closure, cancelled=cancelled)
+
+
+def finish(*, closure_id: UUID, clock: clocks.Clock) -> Sequence[Booking]:
+    """Cancel what a closure was told to cancel and has not, after a crash; return the bookings."""
+    closure = selectors.list_pending_closures().filter(pk=closure_id).first()
+    return [] if closure is None else _cancel_affected(closure, clock=clock)
 
 
 @db.operation
@@ -73,6 +84,7 @@ def _close(planned: Planned, *, actor: Actor, clock: clocks.Clock) -> Closure:
             reason=planned.reason,
             actor=actor.name,
             created_at=at,
+            is_pending=planned.cancels_bookings,
         )
         why = replace(actor, reason=actor.reason or planned.reason)
         after = audit.snapshot(closure)
@@ -107,34 +119,23 @@ def _cancel_affected(closure: Closure, *, clock: clocks.Clock) -> list[Booking]:
     cancelled = []
     for row in _affected(closure, clock=clock):
         try:
-            cancelled.append(
-                ending.cancel_by_staff(booking_id=row.pk, actor=actor, clock=clock, is_free=True)
-            )
+            cancelled.append(ending.cancel_closed(booking_id=row.pk, actor=actor, clock=clock))
         except subscription_errors.InvalidTransition:
-            continue  # it began, or ended by other means, in between
+            continue  # it ended by other means in between, or nobody came
+    Closure.objects.filter(pk=closure.pk).update(is_pending=False)
     return cancelled
 
 
 def _affected(closure: Closure, *, clock: clocks.Clock) -> list[Booking]:
-    closed = [closure.resource_id] if closure.resource_id else None
-    if closed is None:
-        rows = Resource.objects.filter(venue=closure.venue_id)
-        closed = list(rows.values_list("pk", flat=True))
-    span = Span(starts_at=closure.starts_at, ends_at=closure.ends_at)
-    return selectors.list_affected(resource_ids=closed, span=span, at=clock.now())
-
-
-def cancel_closed_over(*, booking_id: UUID, clock: clocks.Clock) -> bool:
-    """Cancel a booking over which a closure stands, free of charge; tell whether it was.
-
-    After a crash between a closure's commit and its cancellations.
-    """
-    row = selectors.list_closed_over(at=clock.now()).filter(pk=booking_id).first()
-    if row is None:
-        return False
-    actor = Actor(name="closure", reason=row.closed_because)
-    ending.cancel_by_staff(booking_id=booking_id, actor=actor, clock=clock, is_free=True)
-    return True
+    rows = Resource.objects.filter(venue=closure.venue_id)
+    if closure.resource_id:
+        rows = rows.filter(pk=closure.resource_id)
+    return selectors.list_affected(
+        resource_ids=list(rows.values_list("pk", flat=True)),
+        span=Span(starts_at=closure.starts_at, ends_at=closure.ends_at),
+        at=clock.now(),
+        states=Booking.CLOSABLE_STATES,
+    )
 
 
 @db.operation
@@ -151,7 +152,8 @@ def lift(*, closure_id: UUID, actor: Actor = SYSTEM, clock: clocks.Clock) -> Clo
         locks.lock_resources(resource_ids=list(rows.values_list("pk", flat=True)))
         if closure.lifted_at is None:
             closure.lifted_at = at = clock.now()
-            closure.save(update_fields=["lifted_at"])
+            closure.is_pending = False
+            closure.save(update_fields=["lifted_at", "is_pending"])
             audit.record_step(
                 actor=actor,
                 action="closure.lifted",

@@ -115,13 +115,38 @@ def check_in_by_staff(*, booking_id: UUID, clock: clocks.Clock) -> Booking:
 def cancel_by_staff(
     *, booking_id: UUID, actor: Actor, clock: clocks.Clock, is_free: bool
 ) -> Booking:
-    """Cancel without a key, as the admin and closures do; twice is once.
+    """Cancel without a key, as the admin does; twice is once.
 
     :raises InvalidTransition: where the booking has begun or ended.
     """
     with db.transaction():
         row = settling.lock_step(booking_id=booking_id)
         cancel_step(row, actor=actor, clock=clock, is_free=is_free)
+    waiting.offer_freed(row=row, clock=clock)
+    return row
+
+
+@db.operation
+def cancel_closed(*, booking_id: UUID, actor: Actor, clock: clocks.Clock) -> Booking:
+    """Cancel a booking over which a closure stands; twice is once.
+
+    All of its units return and no fee is due, also where it has begun or is over: what was
+    captured is reversed.
+
+    :raises InvalidTransition: where it was given up, has lapsed, or nobody came.
+    """
+    with db.transaction():
+        row = settling.lock_step(booking_id=booking_id)
+        if row.state == State.CANCELLED:
+            return row
+        clock = clocks.customer_clock(row.customer, clock=clock)
+        asked_at = clock.now()
+        if standing.effective_state(row, at=asked_at) not in Booking.CLOSABLE_STATES:
+            raise _not_now(row, "cancelled", at=asked_at)
+        at = settling.return_units_step(row, clock=clock)
+        row.reason = actor.reason
+        settling.move_step(row, state=State.CANCELLED, at=at)
+        publishing.publish_step(row, event_type=publishing.CANCELLED, at=at)
     waiting.offer_freed(row=row, clock=clock)
     return row
 

@@ -32,18 +32,18 @@ class SettleJob:
 
 
 class ClosureJob:
-    """Cancel what a closure still covers, after a crash between its commits."""
+    """Cancel what closures were told to cancel, after a crash between their commits."""
 
     name = "closures"
 
-    def list_due(self, *, at: datetime, limit: int, excluded: Collection[str]) -> list[str]:
-        """Return the ids of bookings not begun that stand within a closure."""
-        found = selectors.list_closed_over(at=at).exclude(pk__in=[UUID(key) for key in excluded])
+    def list_due(self, *, at: datetime, limit: int, excluded: Collection[str]) -> list[str]:  # noqa: ARG002 - they are due at once
+        """Return the ids of closures that are not finished."""
+        found = selectors.list_pending_closures().exclude(pk__in=[UUID(key) for key in excluded])
         return [str(each) for each in found.values_list("pk", flat=True)[:limit]]
 
     def work(self, *, key: str, clock: clocks.Clock) -> bool:
-        """Cancel one booking free of charge."""
-        return closures.cancel_closed_over(booking_id=UUID(key), clock=clock)
+        """Finish one closure."""
+        return bool(closures.finish(closure_id=UUID(key), clock=clock))
 
 
 class WaitlistJob:
@@ -77,16 +77,15 @@ class Done:
 def run_due(*, clock: clocks.Clock, limit: int = settling.BATCH_MAX) -> Done:
     """Settle due bookings, at most `limit`, finish closures, and offer what has fallen free."""
     settled = settling.settle_due(clock=clock, limit=limit)
-    under_closures = ClosureJob()
     closed = [
-        under_closures.work(key=key, clock=clock)
-        for key in under_closures.list_due(at=clock.now(), limit=limit, excluded=())
+        closures.finish(closure_id=closure.pk, clock=clock)
+        for closure in selectors.list_pending_closures()[:limit]
     ]
     past = WaitlistJob()
     for key in past.list_due(at=clock.now(), limit=limit, excluded=()):
         past.work(key=key, clock=clock)
     return Done(
         settled=settled.by_state,
-        closed=sum(closed),
+        closed=sum(len(bookings) for bookings in closed),
         offered=len(waiting.offer_waiting(clock=clock)),
     )

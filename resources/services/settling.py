@@ -126,6 +126,13 @@ def end_hold_step(row: Booking, *, percent: int | None, clock: clocks.Clock) -> 
     return exchanged.at
 
 
+def return_units_step(row: Booking, *, clock: clocks.Clock) -> datetime:
+    """Return all that the booking holds or has used, and tell the instant; not yet stored in it."""
+    at = owned_holds.return_step(customer=row.customer, owner=row.owner, clock=clock)
+    row.hold_id, row.captured_at = None, None
+    return at
+
+
 def _end(row: Booking, *, percent: int) -> End:
     if row.hold_id is None:
         msg = f"booking {row.pk} holds nothing"

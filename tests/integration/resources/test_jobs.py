@@ -85,7 +85,12 @@ class TestWorker:
         club.booked(customer, court, TEN, at=at)
         club.booked(customer, court, TEN + 2 * HOUR, at=at)
         Closure.objects.create(
-            venue=court.venue, starts_at=TEN, ends_at=TEN + HOUR, reason="rain", created_at=at
+            venue=court.venue,
+            starts_at=TEN,
+            ends_at=TEN + HOUR,
+            reason="rain",
+            created_at=at,
+            is_pending=True,
         )
         assert run(at).done == 1
         states = Booking.objects.order_by("starts_at").values_list("state", "reason")
