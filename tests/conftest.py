@@ -116,9 +116,8 @@ def redis_url() -> str:
     return url
 
 
-@pytest.fixture(scope="module")
-def kept_rows(django_db_setup, django_db_blocker) -> Iterator[None]:
-    """Keep the rows of the module's fixtures for all its tests, and undo them with the module.
+def _kept_rows(django_db_setup, django_db_blocker) -> Iterator[None]:
+    """Keep the rows of the class's or module's fixtures for its tests, and undo them with it.
 
     Each test stands on a savepoint above them: what it writes is undone with it.
     """
@@ -127,6 +126,10 @@ def kept_rows(django_db_setup, django_db_blocker) -> Iterator[None]:
     with django_db_blocker.unblock(), whole:
         yield
         transaction.set_rollback(True)
+
+
+kept_rows = pytest.fixture(_kept_rows, scope="module", name="kept_rows")
+kept_rows_of_class = pytest.fixture(_kept_rows, scope="class", name="kept_rows_of_class")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Share the world of the admin's screens: made once a module, as good as new for each test."""
+"""Share the world of the admin's screens: made once a class, as good as new for each test."""
 
 import copy
 
@@ -9,8 +9,8 @@ from tests import factories, staff
 from tests.conftest import NOW
 
 
-@pytest.fixture(scope="module")
-def kept_world(kept_rows) -> staff.World:
+@pytest.fixture(scope="class")
+def kept_world(kept_rows_of_class) -> staff.World:
     """Make one row of each kind, and the roles of staff."""
     staff.make_roles()
     with clock.overridden(factories.standing(NOW)):
