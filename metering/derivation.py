@@ -68,7 +68,10 @@ class Derived:
 
 
 def in_force(facts: CustomerFacts, *, plan_group_id: int | None, at: datetime) -> InForce:
-    """Return what governs the plan group at the instant."""
+    """Return what governs, or governed, the plan group at the instant."""
+    ended = _find_ended(facts, plan_group_id=plan_group_id, at=at)
+    if ended is not None:
+        return _by_ended(facts, ended)
     rows = [row for row in facts.subscriptions if row.plan_group_id == plan_group_id]
     standings = [(row, status.standing(row, at=at)) for row in rows]
     live = [pair for pair in standings if pair[1].status in Subscription.SLOT_STATUSES]
@@ -86,6 +89,17 @@ def in_force(facts: CustomerFacts, *, plan_group_id: int | None, at: datetime) -
         next_change_at=_earliest(changes),
         at=at,
     )
+
+
+def _find_ended(
+    facts: CustomerFacts, *, plan_group_id: int | None, at: datetime
+) -> Subscription | None:
+    """Return the subscription that stood at the instant and has ended; None where none did."""
+    for row in facts.ended:
+        is_of_group = row.plan_group_id == plan_group_id and row.start_at <= at
+        if is_of_group and row.ended_at is not None and at < row.ended_at:
+            return row
+    return None
 
 
 def derive(
@@ -195,6 +209,23 @@ def _by_subscription(
         zones=row.zones,
         quantity=standing.quantity,
         next_change_at=next_change_at,
+    )
+
+
+def _by_ended(facts: CustomerFacts, row: Subscription) -> InForce:
+    """Return what stood before the end, for usage that is told after it: never refused."""
+    return InForce(
+        plan_group_id=row.plan_group_id,
+        version=facts.versions[row.plan_version_id],
+        subscription=row,
+        price=row.price,
+        pending=None,
+        status=row.status,
+        denial_code="",
+        anchor_at=row.anchor_at,
+        zones=row.zones,
+        quantity=row.quantity,
+        next_change_at=row.ended_at,
     )
 
 

@@ -4,12 +4,12 @@ from django.conf import settings
 
 from billing import locks as billing_locks
 from billing.services import auditing as billing_auditing
-from billing.services import following, issuing
+from billing.services import following, issuing, late
 from core import events
 from core.api import limits
 from core.services import customers, deliveries, jobs
 from metering.enforcement import throttles
-from metering.services import auditing, balances
+from metering.services import auditing, balances, recording
 from resources.services import auditing as booking_auditing
 from resources.services import jobs as booking_jobs
 from subscriptions.services import lifecycle, overriding, sweeping, timeline, zones
@@ -18,6 +18,7 @@ from subscriptions.services import lifecycle, overriding, sweeping, timeline, zo
 def connect() -> None:
     """Register every step and every kind of due work; calling it again changes nothing."""
     jobs.register(sweeping.SweepJob())
+    jobs.register(late.LateUsageJob())
     jobs.register(issuing.IssueJob())
     jobs.register(deliveries.DeliveryJob())
     limits.add_source(throttles.limits_of_plan)
@@ -38,6 +39,7 @@ def connect() -> None:
         (timeline.PLAN_CHANGED, following.plan_changed_step),
         (timeline.ADD_ONS_CHANGED, following.add_ons_changed_step),
         (timeline.RENEWED, following.renewed_step),
+        (recording.RECORDED_LATE, following.recorded_late_step),
     ):
         events.subscribe(
             event_type=event_type,

@@ -105,7 +105,8 @@ class CustomerFacts:
     """All that decides a customer's entitlements: subscriptions not final, and their versions.
 
     `default_versions` are the published and archived versions of the default plan, newest
-    first; `additions` are the add-ons and overrides that count now or later.
+    first; `additions` are the add-ons and overrides that count now or later. `ended` are, where
+    they were asked for, subscriptions that gave access and have ended.
     """
 
     customer: Customer
@@ -113,3 +114,4 @@ class CustomerFacts:
     versions: dict[int, VersionFacts]
     default_versions: tuple[VersionFacts, ...]
     additions: tuple[AdditionFacts, ...]
+    ended: tuple[Subscription, ...] = ()

@@ -246,6 +246,18 @@ class UsageMark(models.Model):
     )
     billed_until = models.DateTimeField()
     opened_at = models.DateTimeField(null=True)
+    late_due_at = models.DateTimeField(
+        null=True, help_text="When usage that came after the end is to be billed."
+    )
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["late_due_at"],
+                condition=Q(late_due_at__isnull=False),
+                name="usage_mark_late",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.subscription_id} until {self.billed_until}"

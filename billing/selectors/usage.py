@@ -22,9 +22,12 @@ from subscriptions.models import Feature, MeteredPrice, Subscription
 Kind = UsageEntry.Kind
 COUNTED = (Kind.CONSUME, Kind.RECORD, Kind.CAPTURE)
 TAKEN_BACK = (Kind.REVERSAL, Kind.ADJUSTMENT)
-USAGE_AT = Case(
-    When(period_ends_at__lte=F("consumed_at"), then=F("period_starts_at")),
-    default=F("consumed_at"),
+COUNTS_AT = Coalesce(
+    "usage_at",
+    Case(
+        When(period_ends_at__lte=F("consumed_at"), then=F("period_starts_at")),
+        default=F("consumed_at"),
+    ),
 )
 
 
@@ -47,7 +50,8 @@ def list_usage(*, row: Subscription, billing: Billing) -> list[Usage]:
     Each entry counts once, at the first billing after it was written: consumed, recorded and
     captured units, less what was reversed or given back. It belongs to the billing period of its
     own instant; one that was written for a usage period over by then, to the period in which that
-    began. Units drawn for another line count once.
+    began. Units drawn for another line count once. Once the subscription has ended and is billed
+    up to its end, only what came late for it is left.
     """
     if row.price is None:
         return []
@@ -82,30 +86,39 @@ class _Reader:
     billing: Billing
     recurrence: Recurrence
 
+    @property
+    def _is_over(self) -> bool:
+        """Tell whether the subscription was billed up to its end before."""
+        ended_at = self.row.ended_at
+        return ended_at is not None and self.billing.marked_at >= ended_at
+
     def list_usage(self) -> Iterator[Usage]:
         """Yield what counts in the billing's own period, then what came late for earlier ones."""
         billing = self.billing
-        late = Q(usage_at__lt=billing.opened_at, usage_at__gte=self.row.anchor_at)
+        late = Q(counts_at__lt=billing.opened_at, counts_at__gte=self.row.anchor_at)
         entries = self._entries(since=billing.opened_at, until=billing.at)
         former = Q(consumed_at__lt=billing.marked_at)
         found = _counts(entries, former=former & ~late, now=~former & ~late, late=~former & late)
         is_first = billing.marked_at == billing.opened_at
-        yield self._usage(
-            period=Period(starts_at=billing.marked_at, ends_at=billing.at),
-            before=None if is_first else found["former"],
-            now=found["now"],
-            entries=entries.filter(~former & ~late),
-        )
+        if not self._is_over:
+            yield self._usage(
+                period=Period(starts_at=billing.marked_at, ends_at=billing.at),
+                before=None if is_first else found["former"],
+                now=found["now"],
+                entries=entries.filter(~former & ~late),
+            )
         if found["late"] != usage.NOTHING:
             yield from self._list_late(entries.filter(~former & late))
 
     def _list_late(self, entries: "QuerySet[UsageEntry]") -> Iterator[Usage]:
         began: dict[Period, list[datetime]] = defaultdict(list)
-        for usage_at in entries.values_list(USAGE_AT, flat=True).order_by(USAGE_AT).distinct():
-            began[periods.period_at(self.recurrence, at=usage_at)].append(usage_at)
+        for counts_at in entries.values_list(COUNTS_AT, flat=True).order_by(COUNTS_AT).distinct():
+            whole = periods.period_at(self.recurrence, at=counts_at)
+            period = periods.clipped(whole, starts_at=None, ends_at=self.row.ended_at)
+            began[period].append(counts_at)
         for period, instants in began.items():
-            own = entries.filter(Q(usage_at__in=instants))
-            within = Q(usage_at__gte=period.starts_at, usage_at__lt=period.ends_at)
+            own = entries.filter(Q(counts_at__in=instants))
+            within = Q(counts_at__gte=period.starts_at, counts_at__lt=period.ends_at)
             former = self._entries(since=period.starts_at, until=self.billing.marked_at)
             yield self._usage(
                 period=period,
@@ -147,7 +160,11 @@ class _Reader:
             kind__in=(*COUNTED, *TAKEN_BACK),
             consumed_at__gte=since,
             consumed_at__lt=until,
-        ).annotate(usage_at=USAGE_AT)
+        ).annotate(counts_at=COUNTS_AT)
+        entries = entries.filter(Q(usage_at__isnull=True) | Q(usage_at__gte=self.row.start_at))
+        if self.row.ended_at is not None:
+            was_there = Q(consumed_at__lt=self.row.ended_at) | Q(usage_at__isnull=False)
+            entries = entries.filter(was_there, counts_at__lt=self.row.ended_at)
         if Feature.objects.filter(pool=self.price.feature_id).exists():
             return entries
         return entries.filter(drawn_for__isnull=True)

@@ -6,7 +6,8 @@ What a period costs is billed in advance, what was used is billed after it.
 
 from collections.abc import Sequence
 from copy import copy
-from datetime import datetime
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from billing import lines, selectors, usage
 from billing.lines import PlannedLine, Taken
@@ -23,6 +24,7 @@ from subscriptions.services.timeline import CLOCK
 BILLED = (Subscription.Status.ACTIVE, Subscription.Status.PAST_DUE)
 FIRST_PERIOD = frozenset({"subscribed", "trial_converted_early"})
 MIGRATION = "migration"
+LATE_WAIT = timedelta(days=1)
 
 
 def transitioned_step(event: Event) -> None:
@@ -95,6 +97,26 @@ def add_ons_changed_step(event: Event) -> None:
         )
         _draft(row, item_change(row, item=item, after=after, at=at), at=at)
     _follow_revenue(row, at=at)
+
+
+def recorded_late_step(event: Event) -> None:
+    """Have usage billed that came after its subscription had ended, with what else comes soon."""
+    UsageMark.objects.filter(
+        subscription_id=UUID(str(event.payload["subscription"])), late_due_at__isnull=True
+    ).update(late_due_at=event.occurred_at + LATE_WAIT)
+
+
+def bill_late_step(row: Subscription, *, at: datetime) -> bool:
+    """Draft what came late for a subscription that has ended, where it is due by now.
+
+    Return whether it was. The caller holds the customer's lock.
+    """
+    due = UsageMark.objects.filter(subscription=row, late_due_at__lte=at)
+    if not due.update(late_due_at=None):
+        return False
+    subscription_selectors.give_prices([row])
+    _draft(row, _usage_lines(row, at=at), at=at)
+    return True
 
 
 def plan_change(row: Subscription, *, after: Taken | None, at: datetime) -> list[PlannedLine]:

@@ -173,6 +173,10 @@ class UsageEntry(models.Model):
         "self", null=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )
     consumed_at = models.DateTimeField()
+    usage_at = models.DateTimeField(
+        null=True,
+        help_text="Whose billing period counts it, where the subscription had ended.",
+    )
     metadata = DocumentField(default=dict)
     denial = DocumentField(null=True, help_text="Code, detail and facts of a refusal.")
 

@@ -1,6 +1,7 @@
 """Open the books on some places: from valid current rows alone, or under the customer's lock."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -124,7 +125,8 @@ def open_slow_step(
     The caller holds the locks of the customer and his subscriptions. It derives only from what
     is read after these locks. Grants and holds are locked after the time is read: who writes
     them holds their balance's lock, so that these locks never wait. None for `places` means
-    every place that has a current row; `after` widens the lock to periods that ended since.
+    every place that has a current row; `after` widens the lock to periods, and the facts to
+    subscriptions, that ended since.
     """
     ids = list(features)
     clock = clocks.customer_clock(customer, clock=clock)
@@ -137,7 +139,15 @@ def open_slow_step(
     holds = locks.lock_moving_holds(customer_id=customer.pk, feature_ids=ids, at=at)
     books = Books(customer_id=customer.pk, at=at, rows={row.pk: row for row in rows})
     wanted = places if places is not None else {place_of(row) for row in rows if row.is_current}
-    carry_step(books, customer=customer, places=wanted, features=features, given=given, holds=holds)
+    carry_step(
+        books,
+        customer=customer,
+        places=wanted,
+        features=features,
+        given=given,
+        holds=holds,
+        ended_after=after,
+    )
     return books
 
 
@@ -181,11 +191,14 @@ def row_at_step(
     )
     own = [row for row in books.rows.values() if place_of(row) == place]
     current = next((row for row in own if row.is_current), None)
-    if current is not None and _holds(current, at=at):
+    is_own = derived.in_force.subscription not in books.facts.ended
+    if current is not None and is_own and _holds(current, at=at):
         return current
     if derived.period is None:
         return None
     starts_at = derived.period.starts_at
+    if current is not None and current.period_starts_at == starts_at:
+        return current
     found = [row for row in own if row.period_starts_at == starts_at]
     row = rows_of.other_row(
         max(found, key=lambda each: each.generation, default=None),
@@ -218,10 +231,12 @@ def carry_step(
     features: Features,
     given: Sequence[Grant],
     holds: Sequence[Hold],
+    ended_after: datetime | None = None,
 ) -> None:
     """Carry the places to the books' instant, by facts read now; the caller holds all locks."""
-    facts = subscription_selectors.get_customer_facts(customer=customer)
-    books.facts, books.given = facts, given
+    past = subscription_selectors.get_customer_facts(customer=customer, ended_after=ended_after)
+    facts = replace(past, ended=())
+    books.facts, books.given = past, given
     thresholds = list(AlertThreshold.objects.filter(customer=customer, feature_id__in=features))
     rows = list(books.rows.values())
     codes = {}

@@ -16,6 +16,7 @@ from subscriptions.selectors.catalog import (
     list_upgrades,
 )
 from subscriptions.selectors.entitled import (
+    GAVE_ACCESS,
     forget_versions,
     get_customer_facts,
 )
@@ -36,6 +37,7 @@ from subscriptions.selectors.trials import (
 )
 
 __all__ = [
+    "GAVE_ACCESS",
     "Eligibility",
     "Holdings",
     "Upgrade",

@@ -4,6 +4,7 @@ versions, which never change once published and are read once a process.
 
 from collections.abc import Collection
 from dataclasses import fields, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from django.db.models import (
     DateTimeField,
     F,
     JSONField,
+    Q,
     QuerySet,
     UUIDField,
     Value,
@@ -35,6 +37,9 @@ from subscriptions.models import (
 )
 
 DEFAULT = "default"
+GAVE_ACCESS = (
+    Q(requires_payment=False) | Q(has_payment_method=True) | Q(trial_ends_at__isnull=False)
+)
 ENTITLEMENT_PATHS = {
     each.name: each.name.replace("feature_key", "feature__key").replace(
         "feature_type", "feature__type"
@@ -43,22 +48,25 @@ ENTITLEMENT_PATHS = {
 }
 
 
-def get_customer_facts(*, customer: Customer) -> CustomerFacts:
+def get_customer_facts(*, customer: Customer, ended_after: datetime | None = None) -> CustomerFacts:
     """Return what decides the customer's entitlements, in two statements.
 
     One more reads versions that are new to this process: published ones never change. Where the
     caller decides, it holds the customer's lock, took `customer` from it, and calls this
-    afterwards; where it only shows, a read without locks is enough.
+    afterwards; where it only shows, a read without locks is enough. Subscriptions that gave
+    access and ended after an instant come along where one is given.
     """
-    subscriptions = tuple(
-        Subscription.objects.filter(customer=customer)
-        .exclude(status__in=Subscription.FINAL_STATUSES)
+    wanted = ~Q(status__in=Subscription.FINAL_STATUSES)
+    if ended_after is not None:
+        wanted |= GAVE_ACCESS & Q(ended_at__gt=ended_after)
+    rows = list(
+        Subscription.objects.filter(wanted, customer=customer)
         .select_related("price", "change_price", "plan_version__plan", "change_to__plan")
         .order_by("id")
     )
     beside = _list_beside(customer=customer)
-    names = {row.plan_version_id: row.plan_version.plan.name for row in subscriptions}
-    names |= {row.change_to.pk: row.change_to.plan.name for row in subscriptions if row.change_to}
+    names = {row.plan_version_id: row.plan_version.plan.name for row in rows}
+    names |= {row.change_to.pk: row.change_to.plan.name for row in rows if row.change_to}
     default_ids = [each.feature_id for each in beside if each.kind == DEFAULT]
     names |= {each.feature_id: each.key for each in beside if each.kind == DEFAULT}
     found = _find_versions(ids=names.keys())
@@ -66,10 +74,11 @@ def get_customer_facts(*, customer: Customer) -> CustomerFacts:
     defaults = sorted((versions[each] for each in default_ids), key=lambda each: -each.number)
     return CustomerFacts(
         customer=customer,
-        subscriptions=subscriptions,
+        subscriptions=tuple(row for row in rows if row.ended_at is None),
         versions=versions,
         default_versions=tuple(defaults),
         additions=tuple(each for each in beside if each.kind != DEFAULT),
+        ended=tuple(row for row in rows if row.ended_at is not None),
     )
 
 

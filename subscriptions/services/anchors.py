@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Q
-
 from core import periods
 from core.models import Customer
 from core.periods import Interval, Recurrence
 from core.zones import Zones
-from subscriptions import renewals
+from subscriptions import renewals, selectors
 from subscriptions.models import Feature, PlanVersion, Price, Subscription
 
 
@@ -32,7 +30,7 @@ def beginning_of(
     anew = Beginning(anchor_at=at, zones=Zones(time_zone=customer.time_zone))
     former = (
         Subscription.objects.filter(
-            Q(requires_payment=False) | Q(has_payment_method=True) | Q(trial_ends_at__isnull=False),
+            selectors.GAVE_ACCESS,
             customer=customer,
             plan_version__plan=offered.plan_id,
             status__in=Subscription.FINAL_STATUSES,

@@ -118,7 +118,7 @@ class TestRun:
 
     def test_is_wired_to_every_kind_of_work(self):
         names = [job.name for job in jobs.registered()]
-        assert names[:3] == ["subscriptions", "invoices", "outbox"]
+        assert names[:4] == ["subscriptions", "late usage", "invoices", "outbox"]
 
 
 class TestDelivery:
