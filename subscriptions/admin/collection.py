@@ -3,7 +3,7 @@
 from core.admin.operations import Asked, Consequence, Done, Operation
 from core.admin.text import instant
 from subscriptions.models import Subscription
-from subscriptions.services import actions
+from subscriptions.services import collection
 
 
 class PauseCollection(Operation[Subscription]):
@@ -29,7 +29,7 @@ class PauseCollection(Operation[Subscription]):
 
     def run(self, asked: Asked[Subscription]) -> Done:
         """Pause it."""
-        actions.pause_collection(subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
+        collection.pause(subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="Collection is paused.")
 
 
@@ -57,9 +57,7 @@ class ResumeCollection(Operation[Subscription]):
 
     def run(self, asked: Asked[Subscription]) -> Done:
         """Resume it."""
-        actions.resume_collection(
-            subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock
-        )
+        collection.resume(subscription_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="Collection goes on; the worker issues what was kept.")
 
 

@@ -15,7 +15,7 @@ from subscriptions import errors as own_errors
 from subscriptions.api import bodies
 from subscriptions.api import serializers as shapes
 from subscriptions.api.views import SUBSCRIPTION_EXAMPLE
-from subscriptions.services import actions, lifecycle, moves
+from subscriptions.services import actions, collection, lifecycle, moves
 from subscriptions.services.moves import Action
 from subscriptions.services.timeline import Actor
 
@@ -93,7 +93,7 @@ class PauseCollectionView(APIView):
     def post(self, request: Request, subscription_id: UUID) -> Response:
         """Keep what a subscription bills as drafts."""
         actor, _ = _asked(request, shapes.SubscriptionReasonSerializer)
-        return _recorded(request, subscription_id, action=actions.pausing_collection(actor=actor))
+        return _recorded(request, subscription_id, action=collection.pausing(actor=actor))
 
 
 class ResumeCollectionView(APIView):
@@ -116,7 +116,7 @@ class ResumeCollectionView(APIView):
     def post(self, request: Request, subscription_id: UUID) -> Response:
         """Let a subscription's drafts be issued."""
         actor, _ = _asked(request, shapes.SubscriptionReasonSerializer)
-        return _recorded(request, subscription_id, action=actions.resuming_collection(actor=actor))
+        return _recorded(request, subscription_id, action=collection.resuming(actor=actor))
 
 
 def _asked(request: Request, shape: type[StrictSerializer]) -> tuple[Actor, dict[str, Any]]:

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from core import clock as clocks
 from core import errors
-from core.services import customers
 from subscriptions import errors as own_errors
 from subscriptions import renewals
 from subscriptions.models import Subscription
@@ -19,7 +18,6 @@ from subscriptions.states import NOTHING, Given
 
 PAUSE_MAX = TRIAL_MAX = timedelta(days=366)
 TRIAL_EXTENDED = "trial_extended"
-COLLECTION_PAUSED, COLLECTION_RESUMED = "collection_paused", "collection_resumed"
 
 
 def cancelling_now(*, actor: Actor, event: str = "cancel_now") -> Action:
@@ -104,48 +102,6 @@ def _end_of_trial(row: Subscription) -> datetime:
     if row.status != Subscription.Status.TRIALING or row.trial_ends_at is None:
         raise own_errors.InvalidTransition(detail)
     return row.trial_ends_at
-
-
-def pausing_collection(*, actor: Actor) -> Action:
-    """Keep what it bills from now on as drafts; access, renewals and MRR go on as they are.
-
-    One whose collection is paused already stays as it is. Source: Stripe's pause_collection with
-    keep_as_draft.
-
-    :raises SubscriptionEnded, InvalidTransition: unless it is live.
-    """
-
-    def act(locked: Locked, row: Subscription) -> None:
-        detail = f"A subscription that is {row.status} has no collection to pause."
-        if row.status in Subscription.FINAL_STATUSES:
-            raise own_errors.SubscriptionEnded(detail)
-        if row.status not in Subscription.SLOT_STATUSES:
-            raise own_errors.InvalidTransition(detail)
-        if row.collection_paused_at is None:
-            row.collection_paused_at = locked.at
-            _tell_collection(locked, row, event=COLLECTION_PAUSED, actor=actor)
-
-    return act
-
-
-def resuming_collection(*, actor: Actor) -> Action:
-    """Let its drafts be issued, those that were kept too; the worker finds them.
-
-    It may have ended meanwhile. One whose collection is not paused stays as it is.
-    """
-
-    def act(locked: Locked, row: Subscription) -> None:
-        if row.collection_paused_at is not None:
-            row.collection_paused_at = None
-            _tell_collection(locked, row, event=COLLECTION_RESUMED, actor=actor)
-
-    return act
-
-
-def _tell_collection(locked: Locked, row: Subscription, *, event: str, actor: Actor) -> None:
-    row.save(update_fields=["collection_paused_at"])
-    timeline.record_step(row, before=row.status, event=event, actor=actor, at=locked.at)
-    customers.revise_step(customer_id=row.customer_id, at=locked.at)
 
 
 def releasing_schedule(*, actor: Actor) -> Action:
@@ -234,25 +190,6 @@ def extend_trial(
     :raises Invalid: for an end that is not ahead of the present one, or too far.
     """
     action = extending_trial(ends_at=ends_at, actor=actor)
-    return moves.run(subscription_id=subscription_id, action=action, clock=clock)
-
-
-def pause_collection(*, subscription_id: UUID, actor: Actor, clock: clocks.Clock) -> Subscription:
-    """Keep what a subscription bills from now on as drafts.
-
-    :raises NotFound: where there is no such subscription.
-    :raises SubscriptionEnded, InvalidTransition: unless it is live.
-    """
-    action = pausing_collection(actor=actor)
-    return moves.run(subscription_id=subscription_id, action=action, clock=clock)
-
-
-def resume_collection(*, subscription_id: UUID, actor: Actor, clock: clocks.Clock) -> Subscription:
-    """Let a subscription's drafts be issued again.
-
-    :raises NotFound: where there is no such subscription.
-    """
-    action = resuming_collection(actor=actor)
     return moves.run(subscription_id=subscription_id, action=action, clock=clock)
 
 

@@ -11,7 +11,7 @@ from core.models import Customer, OutboxEvent
 from metering import selectors
 from subscriptions import errors as own_errors
 from subscriptions.models import Subscription, TimelineEntry
-from subscriptions.services import actions
+from subscriptions.services import actions, collection
 from subscriptions.services.changes import ChangeOrder
 from tests import factories
 from tests.till import STARTED
@@ -26,11 +26,11 @@ def act(operation, row, at) -> Subscription:
 
 
 def pause(row, at) -> Subscription:
-    return act(actions.pause_collection, row, at)
+    return act(collection.pause, row, at)
 
 
 def resume(row, at) -> Subscription:
-    return act(actions.resume_collection, row, at)
+    return act(collection.resume, row, at)
 
 
 def statuses() -> list[tuple]:
