@@ -1,6 +1,6 @@
 """Keep a customer's balances true to what a change by hand makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from datetime import datetime
 from uuid import UUID
@@ -12,11 +12,13 @@ from metering import burndown, errors, locks, position
 from metering.decision import Place
 from metering.models import Balance, Grant, Hold
 from metering.position import ALLOWANCE
-from metering.services import opening
+from metering.services import opening, prorating
 from metering.services.books import Books, place_of
+from metering.services.prorating import Moved
 from subscriptions import selectors as subscription_selectors
 from subscriptions.facts import FeatureFacts
 
+NOTHING = Moved(units={})
 KEEP, PRORATE, RESET, CARRY = "keep", "prorate_limit", "reset", "carry_balance"
 
 
@@ -35,22 +37,26 @@ def rederive_step(event: events.Event) -> None:
 
     The caller holds the customer's lock and took `lock_rows_of_change` before it read the time.
     The event's `usage_policy` says what becomes of the usage so far: `keep` it, `prorate_limit`
-    by what is left of the period, `reset` it, or `carry_balance` that is left.
+    by what is left of the period (which opens what was not open), `reset` it, or `carry_balance`
+    that is left.
 
     :raises AllocatedUsageExceedsLimit: where fewer allocated units were left than are taken.
     """
     rows = _open_rows(event.customer_id, at=event.occurred_at)
-    if rows:
+    policy = str(event.payload.get("usage_policy") or KEEP)
+    moved = prorating.moved_by(event) if policy == PRORATE else NOTHING
+    places = moved.places
+    if rows or places:
         customer = Customer.objects.get(pk=event.customer_id)
-        policy = str(event.payload.get("usage_policy") or KEEP)
-        _rederive(customer, rows, at=event.occurred_at, policy=policy)
+        at = event.occurred_at
+        _rederive(customer, rows, at=at, policy=policy, places=places, moved=moved)
 
 
 def rederive(*, customer: Customer, at: datetime, place: Place) -> None:
     """Do what `rederive_step` says at one place; the caller holds the locks."""
     db.transaction_required()
     rows = [row for row in _open_rows(customer.pk, at=at) if row.feature_id == place.feature_id]
-    _rederive(customer, rows, at=at, place=place)
+    _rederive(customer, rows, at=at, places={place})
 
 
 def _open_rows(customer_id: UUID, *, at: datetime) -> list[Balance]:
@@ -62,11 +68,12 @@ def _rederive(
     rows: Sequence[Balance],
     *,
     at: datetime,
+    places: Collection[Place],
     policy: str = KEEP,
-    place: Place | None = None,
+    moved: Moved = NOTHING,
 ) -> None:
     before = {place_of(row): copy(row) for row in rows if row.is_current}
-    wanted = before.keys() | ({place} if place is not None else set())
+    wanted = before.keys() | set(places)
     features = subscription_selectors.features_by_id(ids={each.feature_id for each in wanted})
     latest = max([at, *(row.decided_at for row in rows)])
     books = Books(customer_id=customer.pk, at=latest, rows={row.pk: row for row in rows})
@@ -75,10 +82,14 @@ def _rederive(
     opening.carry_step(
         books, customer=customer, places=wanted, features=features, given=given, holds=holds
     )
-    for each, former in before.items():
-        row = books.current.get(each)
-        if row is not None:
-            _follow_policy(books, row, former, features[each.feature_id], policy=policy)
+    for each in sorted(wanted):
+        row, former, feature = books.current.get(each), before.get(each), features[each.feature_id]
+        if row is None:
+            continue
+        if former is not None:
+            _follow_policy(books, row, former, feature, policy=policy)
+        if not feature.is_allocated:
+            prorating.prorate(books, row=row, units=moved.units.get(feature.id, 0))
     books.write_step()
 
 
@@ -89,8 +100,6 @@ def _follow_policy(
         _refuse_fewer(row, former, feature)
     elif policy in {RESET, CARRY}:
         _open_generation(books, row, left=_left(former) if policy == CARRY else 0)
-    elif policy == PRORATE:
-        _prorate(books, row, former)
 
 
 def _refuse_fewer(row: Balance, former: Balance, feature: FeatureFacts) -> None:
@@ -101,18 +110,6 @@ def _refuse_fewer(row: Balance, former: Balance, feature: FeatureFacts) -> None:
         detail = f"{taken} {feature.key} are taken, the change leaves {limit}."
         facts = {"feature": feature.key, "used": taken, "limit": limit}
         raise errors.AllocatedUsageExceedsLimit(detail, facts=facts)
-
-
-def _prorate(books: Books, row: Balance, former: Balance) -> None:
-    """Give only the share of a moved allowance that the rest of the period has."""
-    if row.period_ends_at is None or row.allowance_units is None:
-        return
-    same = former.period_starts_at == row.period_starts_at
-    old = (former.allowance_units or 0) if same else 0
-    total = row.period_ends_at - row.period_starts_at
-    left = row.period_ends_at - books.at
-    due = old + (row.allowance_units - old) * left // total
-    books.withhold(row, units=row.allowance_units - due)
 
 
 def _left(row: Balance) -> int:

@@ -100,7 +100,12 @@ def change_step(locked: Locked, *, plan: ChangePlan, actor: Actor) -> Subscripti
         timeline.plan_changed_step(
             row, before=before, kind=plan.kind, effective_at=plan.effective_at, at=locked.at
         )
-    timeline.changed_step(row, at=locked.at, usage_policy=plan.usage_policy)
+    timeline.changed_step(
+        row,
+        at=locked.at,
+        usage_policy=plan.usage_policy,
+        before=before if plan.is_immediate else None,
+    )
     return row
 
 

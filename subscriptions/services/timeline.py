@@ -82,10 +82,21 @@ def publish_step(
     )
 
 
-def changed_step(row: Subscription, *, at: datetime, usage_policy: str = KEEP) -> None:
-    """Raise the customer's revision and tell all apps that what is in force has changed."""
+def changed_step(
+    row: Subscription,
+    *,
+    at: datetime,
+    usage_policy: str = KEEP,
+    before: Content | None = None,
+) -> None:
+    """Raise the customer's revision and tell all apps that what is in force has changed.
+
+    `before` is what the subscription was to, where that has changed just now.
+    """
     customers.revise_step(customer_id=row.customer_id, at=at)
-    facts = {"status": row.status, "usage_policy": usage_policy}
+    facts: dict[str, object] = {"status": row.status, "usage_policy": usage_policy}
+    if before is not None:
+        facts |= {"from_version": before.plan_version_id, "from_quantity": before.quantity}
     publish_step(row, event_type=CHANGED, at=at, facts=facts)
 
 

@@ -58,8 +58,15 @@ def change_plan(row: Subscription, plan, *, at, policy: str = "keep") -> None:
     with db.transaction():
         customer = owned_holds.lock_customer_step(customer_id=row.customer_id)
         events.lock_for(event_types=(lifecycle.CHANGED,), customer_id=customer.pk)
+        former = Subscription.objects.get(pk=row.pk)
         Subscription.objects.filter(pk=row.pk).update(plan_version=plan.versions.get())
-        payload = {"subscription": str(row.pk), "status": row.status, "usage_policy": policy}
+        payload = {
+            "subscription": str(row.pk),
+            "status": row.status,
+            "usage_policy": policy,
+            "from_version": former.plan_version_id,
+            "from_quantity": former.quantity,
+        }
         events.publish(
             events.Event(
                 event_type=lifecycle.CHANGED,

@@ -9,7 +9,10 @@ import pytest
 from core import clock as clocks
 from core import errors
 from core.models import Customer, OutboxEvent
+from metering import errors as metering_errors
 from metering import selectors as metering_selectors
+from metering.models import Balance
+from metering.services import auditing
 from subscriptions import errors as own_errors
 from subscriptions import planning
 from subscriptions.models import Entitlement, Price, Subscription, TimelineEntry
@@ -367,6 +370,43 @@ class TestUsage:
             expected["used"],
             expected["remaining"],
         )
+
+    JOINED = datetime(2026, 3, 16, tzinfo=UTC)  # 16 of March's 31 days are left
+
+    def test_is_prorated_where_nothing_was_open(self):
+        vector = USAGE["UL11"]
+        change_, expected = vector["change"], vector["expected"]
+        limits = {"api_calls": change_["new_limit"]}
+        factories.make_plan("without", at=STARTED, limits={"exports": 5})
+        factories.make_plan("with", at=STARTED, limits=limits | {"exports": 5}, rank=5)
+        customer = factories.make_customer(at=STARTED)
+        row = factories.subscribe(customer, "without", at=STARTED)
+        shown = preview(row, "with", self.JOINED, usage_policy=change_["usage_policy"])
+        assert shown.usage_policy == "prorate_limit"
+        assert not Balance.objects.exists()
+        change(row, "with", self.JOINED, usage_policy=change_["usage_policy"])
+        now = standing(customer, self.JOINED)
+        assert now == (expected["limit"], expected["used"], expected["remaining"])
+        factories.consume(customer, 160, at=self.JOINED + DAY)
+        with pytest.raises(metering_errors.UsageLimitReached):
+            factories.consume(customer, 1, at=self.JOINED + DAY)
+        april = datetime(2026, 4, 1, tzinfo=UTC)
+        assert standing(customer, april) == (310, 0, 310)
+        assert auditing.audit()[0] == []
+
+    @pytest.mark.parametrize("used_in", [None, "february", "march"])
+    def test_is_prorated_by_what_the_plan_adds_whatever_was_open(self, used_in):
+        for key, limit in (("from", 310), ("to", 620)):
+            factories.make_plan(key, at=STARTED, limits={"api_calls": limit}, rank=limit)
+        customer = factories.make_customer(at=STARTED - 28 * DAY)
+        row = factories.subscribe(customer, "from", at=STARTED - 28 * DAY)
+        if used_in is not None:
+            at = STARTED + (DAY if used_in == "march" else -DAY)
+            factories.consume(customer, 10, at=at)
+        used = 10 if used_in == "march" else 0
+        change(row, "to", self.JOINED, usage_policy="prorate_limit")
+        assert standing(customer, self.JOINED) == (470, used, 470 - used)
+        assert auditing.audit()[0] == []
 
     def test_of_more_seats_is_kept(self, customer, at):
         expected = USAGE["UL10"]["expected"]

@@ -1,0 +1,54 @@
+"""Prorate what a change of plan moves of an allowance: by what is left of the usage period."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from core import events
+from metering.decision import Place
+from metering.models import Balance
+from metering.services.books import Books
+from subscriptions import selectors as subscription_selectors
+from subscriptions.models import Entitlement, Feature, Subscription
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """By how many units a change of plan moved the allowance of each feature, of a whole period."""
+
+    units: Mapping[int, int]
+
+    @property
+    def places(self) -> set[Place]:
+        """Return where the units are counted for the customer as a whole."""
+        features = subscription_selectors.features_by_id(ids=self.units.keys())
+        own = Feature.Scope.CUSTOMER
+        return {Place(each.id, "") for each in features.values() if each.scope == own}
+
+
+def moved_by(event: events.Event) -> Moved:
+    """Return what the change moved that an event tells of; nothing where it tells of none."""
+    payload = event.payload
+    if "from_version" not in payload:
+        return Moved(units={})
+    row = Subscription.objects.get(pk=UUID(str(payload["subscription"])))
+    before = (int(str(payload["from_version"])), int(str(payload["from_quantity"])), -1)
+    units: dict[int, int] = defaultdict(int)
+    for version_id, quantity, sign in (before, (row.plan_version_id, row.quantity, 1)):
+        granted = Entitlement.objects.filter(
+            plan_version=version_id, enabled=True, feature__type=Feature.Type.METERED
+        )
+        for each in granted:
+            times = quantity if each.per_quantity else 1
+            units[each.feature_id] += sign * (each.limit_units or 0) * times
+    return Moved(units=units)
+
+
+def prorate(books: Books, *, row: Balance, units: int) -> None:
+    """Withhold of units that were moved the share that the period had before now, rounded up."""
+    if row.period_ends_at is None or row.allowance_units is None:
+        return
+    total = row.period_ends_at - row.period_starts_at
+    due = units * (row.period_ends_at - books.at) // total
+    books.withhold(row, units=units - due)
