@@ -14,7 +14,7 @@ from billing.selectors.invoices import RETURNED, credit_noted
 from billing.usage import BilledUsage, Usage
 from core import periods
 from core.periods import Period, Recurrence
-from metering.models import UsageEntry
+from metering.models import Balance, UsageEntry
 from subscriptions import renewals
 from subscriptions import selectors as subscription_selectors
 from subscriptions.models import Feature, MeteredPrice, Subscription
@@ -154,9 +154,14 @@ class _Reader:
         )
 
     def _entries(self, *, since: datetime, until: datetime) -> "QuerySet[UsageEntry]":
+        """Return the entries written in the span, by the balances that counted since it began:
+        who writes an entry moves `decided_at` of its balance to that instant or later.
+        """
+        counting = Balance.objects.filter(
+            customer=self.row.customer_id, feature=self.price.feature_id, decided_at__gte=since
+        )
         entries = UsageEntry.objects.filter(
-            customer=self.row.customer_id,
-            feature=self.price.feature_id,
+            balance__in=counting.values("pk"),
             kind__in=(*COUNTED, *TAKEN_BACK),
             consumed_at__gte=since,
             consumed_at__lt=until,

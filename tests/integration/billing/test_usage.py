@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.db.models import F
 
 from billing.models import Coupon, InvoiceLine
 from billing.services import corrections, coupons, subscribing
@@ -298,3 +299,21 @@ class TestChangeWithinThePeriod:
         reversing.give_back(back, clock=factories.standing(APRIL + 4 * DAY))
         till.settle(MAY)
         assert lines() == [("metered", 2, 200, (APRIL, MAY), MAY)]
+
+
+class TestScan:
+    @pytest.mark.parametrize("is_grouped", [True, False])
+    def test_leaves_no_entry_out_since_each_moves_its_balance(self, customer, till, is_grouped):
+        """The scan reads the balances decided since; so no entry is younger than its balance."""
+        with factories.group_commit(is_on=is_grouped):
+            till.subscribe("usage", APRIL)
+            factories.consume(customer, 20, at=APRIL + DAY)
+            reverse(customer, at=APRIL + 2 * DAY)
+            factories.consume(customer, 30, at=APRIL + 3 * DAY)
+            till.settle(MAY)
+            factories.consume(customer, 5, at=MAY + DAY)
+            feed(customer, 50, of=APRIL + DAY, at=MAY + 2 * DAY)
+            reverse(customer, at=MAY + 3 * DAY)
+        entries = UsageEntry.objects.filter(balance__isnull=False)
+        assert entries.count() == 6
+        assert not entries.filter(balance__decided_at__lt=F("consumed_at")).exists()
