@@ -117,8 +117,8 @@ class ChangeView(APIView):
         description="Change the customer's subscription: an upgrade, a larger quantity and "
         "another interval now, with proration; a downgrade and a smaller quantity at the period's "
         "end. With the `proration_at` of a preview it does exactly what that said. From a free "
-        "subscription to a paid plan, `payment` says how to pay its first invoice; what was in "
-        "force stays so until that is paid.",
+        "subscription to a paid plan, `payment` says how to pay its first invoice, which bills the "
+        "add-ons that go along; what was in force stays so until that is paid.",
         request=shapes.ChangeSerializer,
         request_example={"plan": "team", "proration_at": "2026-11-16T00:00:00Z"},
         answers={200: shapes.QuoteSerializer},

@@ -14,6 +14,7 @@ from billing.lines import PlannedLine, Taken
 from billing.models import Invoice, InvoiceLine, UsageMark
 from billing.selectors import Billed, Billing
 from billing.services import closing, coupons, drafting, revenue
+from core import periods
 from core.events import Event
 from core.periods import Period
 from subscriptions import renewals
@@ -36,16 +37,17 @@ def transitioned_step(event: Event) -> None:
     if before == event.payload["to"]:
         return
     row = _row_of(event)
+    taken = selectors.list_taken(row, at=event.occurred_at)
     waits_now = row.status == Subscription.Status.INCOMPLETE
     if name in FIRST_PERIOD or waits_now:
-        _begin(row, at=event.occurred_at)
+        _begin(row, taken=taken, at=event.occurred_at)
     if before == Subscription.Status.INCOMPLETE and not waits_now:
-        _end_waiting(row, event)
+        _end_waiting(row, event, taken=taken)
     elif row.status in Subscription.FINAL_STATUSES:
         _draft(row, _usage_lines(row, at=event.occurred_at), at=event.occurred_at)
     elif row.status in BILLED:
         _mark(row, at=event.occurred_at)
-    _follow_revenue(row, at=event.occurred_at)
+    _follow_revenue(row, taken=taken, at=event.occurred_at)
 
 
 def renewed_step(event: Event) -> None:
@@ -145,18 +147,18 @@ def item_change(
     )
 
 
-def _begin(row: Subscription, *, at: datetime) -> None:
+def _begin(row: Subscription, *, taken: Sequence[Taken], at: datetime) -> None:
     """Bill a first period: at once where it is active, before it begins where it is unpaid."""
     plan = selectors.get_plan_taken(row)
     if plan is None:
         return
     if row.status == Subscription.Status.INCOMPLETE:
-        _draft(row, list(lines.first(plan, at=at)), at=at)
+        _draft(row, [line for each in taken for line in lines.first(each, at=at)], at=at)
     elif row.status in BILLED and row.renewed_until is not None:
         _draft(row, list(lines.until(plan, at=at, end=row.renewed_until)), at=at)
 
 
-def _end_waiting(row: Subscription, event: Event) -> None:
+def _end_waiting(row: Subscription, event: Event, *, taken: Sequence[Taken]) -> None:
     """Start the period of a first invoice that is paid; void one whose window is over."""
     first = Invoice.objects.filter(subscription=row).order_by("id").first()
     if first is None:
@@ -165,9 +167,11 @@ def _end_waiting(row: Subscription, event: Event) -> None:
         closing.void_step(invoice=first, actor=CLOCK, at=event.occurred_at)
         coupons.release_step(row=row, at=event.occurred_at)
         return
-    InvoiceLine.objects.filter(invoice=first, starts_at__isnull=True).update(
-        starts_at=event.occurred_at, ends_at=row.renewed_until
-    )
+    for each in taken:
+        period = periods.period_at(each.recurrence, at=event.occurred_at)
+        first.lines.filter(item=each.item, starts_at__isnull=True).update(
+            starts_at=event.occurred_at, ends_at=period.ends_at
+        )
     _mark(row, at=event.occurred_at)
     closing.pay_first_step(invoice=first, at=event.occurred_at)
 
@@ -222,8 +226,11 @@ def _mark(row: Subscription, *, at: datetime) -> None:
     UsageMark.objects.get_or_create(subscription=row, defaults={"billed_until": at})
 
 
-def _follow_revenue(row: Subscription, *, at: datetime) -> None:
-    taken = selectors.list_taken(row, at=at)
+def _follow_revenue(
+    row: Subscription, *, at: datetime, taken: Sequence[Taken] | None = None
+) -> None:
+    if taken is None:
+        taken = selectors.list_taken(row, at=at)
     redemption = selectors.find_redemption(subscription_id=row.pk)
     revenue.follow_step(row=row, taken=taken, redemption=redemption, at=at)
 

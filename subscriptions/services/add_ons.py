@@ -1,6 +1,8 @@
 """Put add-ons on a subscription and take them off: at once, beside the plan."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from core import clock as clocks
@@ -79,6 +81,51 @@ def set_quantity_step(
         )
     _tell(locked, row, add_on, before=before, after=order.quantity, actor=actor)
     return fresh
+
+
+def take_along_step(*, former: Subscription, to: Subscription, at: datetime) -> None:
+    """Put the add-ons of a subscription on the one that waits to take its place, as they are.
+
+    They count, and are billed, once that one does. Both are in one currency. The caller stored
+    it, and holds the customer's lock.
+    """
+    for each in _open_on(former):
+        SubscriptionAddOn.objects.create(
+            customer_id=to.customer_id,
+            subscription=to,
+            add_on=each.add_on,
+            price=each.price,
+            quantity=each.quantity,
+            starts_at=at,
+        )
+
+
+def hand_over_step(locked: Locked, *, former: Subscription, actor: Actor) -> list[AddOnOrder]:
+    """Take the add-ons off a subscription whose place another takes now; return what they were.
+
+    What was billed ahead of them is given back by those who follow the fact.
+    """
+    handed = []
+    for each in _open_on(former):
+        SubscriptionAddOn.objects.filter(pk=each.pk).update(ends_at=locked.at)
+        _tell(locked, former, each.add_on, before=each.quantity, after=0, actor=actor)
+        handed.append(AddOnOrder(add_on_key=each.add_on.key, quantity=each.quantity))
+    return handed
+
+
+def take_over_step(
+    locked: Locked, *, row: Subscription, handed: Sequence[AddOnOrder], actor: Actor
+) -> None:
+    """Put on a subscription that took another's place what was added there while it waited."""
+    own = {each.add_on.key for each in _open_on(row)} if handed else set()
+    for order in handed:
+        if order.add_on_key not in own:
+            set_quantity_step(locked, row=row, order=order, actor=actor)
+
+
+def _open_on(row: Subscription) -> list[SubscriptionAddOn]:
+    held = SubscriptionAddOn.objects.filter(subscription=row, ends_at__isnull=True)
+    return list(held.select_related("add_on").order_by("add_on__key"))
 
 
 def _tell(

@@ -14,8 +14,9 @@ from core.zones import Zones
 from subscriptions import errors as own_errors
 from subscriptions import renewals, selectors, transitions
 from subscriptions.models import PlanVersion, Price, Subscription
-from subscriptions.services import anchors, moves, settling, timeline, trials
+from subscriptions.services import add_ons, anchors, moves, settling, timeline, trials
 from subscriptions.services.actions import cancel_now
+from subscriptions.services.add_ons import AddOnOrder
 from subscriptions.services.moves import Action, Locked, Render
 from subscriptions.services.timeline import CHANGED, CLOCK, TRANSITIONED, Actor
 from subscriptions.states import Given
@@ -111,18 +112,24 @@ def await_payment_step(
 ) -> Subscription:
     """Begin a paid subscription beside a free one, whose place it takes once it is paid for.
 
-    The free one stays in force until then; an older one that waits is expired. The caller took
-    `moves.lock_step`, and saw that the live one is free.
+    The free one stays in force until then; an older one that waits is expired. The add-ons of
+    the free one are ordered with it. The caller took `moves.lock_step`, and saw that the live one
+    is free.
     """
     plan_group_id = offer.plan_version.plan.plan_group_id
     _expire_waiting(locked, plan_group_id=plan_group_id, actor=actor)
     row = _new_row(locked.customer, offer, quantity=quantity, is_trial=False, at=locked.at)
-    return _begin_step(locked, row, actor=actor)
+    live = find_live(locked.rows, plan_group_id=plan_group_id)
+    return _begin_step(locked, row, actor=actor, former=live)
 
 
-def _begin_step(locked: Locked, row: Subscription, *, actor: Actor) -> Subscription:
+def _begin_step(
+    locked: Locked, row: Subscription, *, actor: Actor, former: Subscription | None = None
+) -> Subscription:
     renewals.open_period(row, at=locked.at)
     settling.save_step(row)
+    if former is not None:
+        add_ons.take_along_step(former=former, to=row, at=locked.at)
     timeline.record_step(row, before="", event=SUBSCRIBED, actor=actor, at=locked.at)
     timeline.changed_step(row, at=locked.at)
     locked.rows.append(row)
@@ -192,13 +199,16 @@ def may_activate(locked: Locked, *, row: Subscription) -> bool:
 def activate_step(locked: Locked, *, row: Subscription, actor: Actor) -> None:
     """Start access and periods of an incomplete subscription that is paid for now.
 
-    A free one in its slot ends at the same instant. The caller asked `may_activate`.
+    A free one in its slot ends at the same instant, and its add-ons go on here. The caller asked
+    `may_activate`.
     """
     live = find_live(locked.rows, plan_group_id=row.plan_group_id)
+    handed: Sequence[AddOnOrder] = ()
     if live is not None:
         replaced = Actor(
             name=actor.name, reason="replaced by a paid one", request_id=actor.request_id
         )
+        handed = add_ons.hand_over_step(locked, former=live, actor=replaced)
         moves.move_step(locked, row=live, event="cancel_now", actor=replaced)
     beginning = anchors.beginning_of(
         customer=locked.customer, offered=row.plan_version, price=row.price, at=locked.at
@@ -206,6 +216,7 @@ def activate_step(locked: Locked, *, row: Subscription, actor: Actor) -> None:
     _count_in(row, beginning.zones)
     given = Given(anchor_at=beginning.anchor_at)
     moves.move_quietly_step(locked, row=row, event="payment_succeeded", actor=actor, given=given)
+    add_ons.take_over_step(locked, row=row, handed=handed, actor=actor)
 
 
 def resolve_offer(*, order: Order, currency: str) -> Offer:

@@ -11,9 +11,12 @@ from core.services.idempotency import KeyedRequest
 from metering import selectors as metering_selectors
 from metering.models import Balance
 from subscriptions import errors as subscription_errors
-from subscriptions.models import Subscription
+from subscriptions.models import Subscription, SubscriptionAddOn
+from subscriptions.services import add_ons
+from subscriptions.services.add_ons import AddOnOrder
 from subscriptions.services.changes import ChangeOrder
 from tests import factories
+from tests import till as tills
 
 pytestmark = pytest.mark.django_db
 APRIL, MAY = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)
@@ -195,6 +198,80 @@ class TestFromFreeToPaid:
         till.mark(invoice, HALF_WAY + 2 * MINUTE)
         assert status_of(customer) == {"pro": "active", "team": "incomplete"}
         assert Payment.objects.get().is_late
+
+    @pytest.fixture
+    def free(self, customer) -> Subscription:
+        """Return a free subscription with two of an add-on of 3.00 EUR a month."""
+        row = factories.subscribe(customer, "free", at=APRIL)
+        tills.make_add_on(row.plan_group, at=APRIL)
+        self.set_add_on(row, 2, at=APRIL)
+        return row
+
+    def set_add_on(self, row, quantity, *, at, key="support"):
+        add_ons.set_quantity(
+            subscription_id=row.pk,
+            order=AddOnOrder(add_on_key=key, quantity=quantity),
+            actor=factories.ACTOR,
+            clock=factories.standing(at),
+        )
+
+    def held(self) -> list[tuple]:
+        rows = SubscriptionAddOn.objects.filter(ends_at__isnull=True).order_by("add_on__key")
+        named = rows.values_list("subscription__plan_version__plan__key", "add_on__key", "quantity")
+        return sorted(named)
+
+    def test_takes_its_add_ons_along_as_the_preview_says(self, customer, till, free):
+        till.pay_all(APRIL)
+        before = everything()
+        quote = preview(customer, HALF_WAY, "team")
+        assert everything() == before
+        assert [(line.description, line.amount_minor) for line in quote.lines] == [
+            ("Team", 2000),
+            ("Support", 600),
+        ]
+        assert quote.due_now_minor == 2600
+        answer = change(customer, HALF_WAY, "team", proration_at=quote.proration_at)
+        assert answer.body == shown(quote)
+        assert self.held() == [("free", "support", 2), ("team", "support", 2)]
+        till.mark(Invoice.objects.get(total_minor=2600), HALF_WAY)
+        assert self.held() == [("team", "support", 2)]
+        later = HALF_WAY.replace(month=5)
+        lines = InvoiceLine.objects.filter(subscription__plan_version__plan__key="team")
+        assert set(lines.values_list("item", "starts_at", "ends_at")) == {
+            ("plan", HALF_WAY, later),
+            ("add_on:support", HALF_WAY, later),
+        }
+        given_back = InvoiceLine.objects.get(kind="proration_credit")
+        assert (given_back.subscription_id, given_back.amount_minor) == (free.pk, -300)
+        assert [each.amount_minor for each in MrrMovement.objects.order_by("id")] == [
+            600,
+            -600,
+            2600,
+        ]
+        till.settle(later)
+        renewed = InvoiceLine.objects.filter(starts_at=later, kind="recurring")
+        assert set(renewed.values_list("item", "amount_minor")) == {
+            ("plan", 2000),
+            ("add_on:support", 600),
+        }
+
+    def test_takes_along_what_is_added_while_it_waits(self, customer, till, free):
+        till.pay_all(APRIL)
+        change(customer, HALF_WAY, "team")
+        tills.make_add_on(free.plan_group, at=APRIL, key="extra")
+        self.set_add_on(free, 1, at=HALF_WAY + MINUTE, key="extra")
+        till.mark(Invoice.objects.get(total_minor=2600), HALF_WAY + 2 * MINUTE)
+        assert self.held() == [("team", "extra", 1), ("team", "support", 2)]
+        charged = InvoiceLine.objects.filter(subscription__plan_version__plan__key="team")
+        assert list(charged.filter(item="add_on:extra").values_list("kind", "amount_minor")) == [
+            ("charge", 300)
+        ]
+
+    def test_keeps_the_add_ons_of_the_free_one_where_nobody_pays(self, customer, till, free):
+        change(customer, HALF_WAY, "team")
+        till.settle(HALF_WAY + timedelta(hours=23))
+        assert self.held() == [("free", "support", 2)]
+        assert not InvoiceLine.objects.filter(kind="proration_credit").exists()
 
 
 class TestChange:
