@@ -1,8 +1,11 @@
 """Name the columns of a subscription that decide about its state, and what a move is given."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Protocol
+
+from core import clock as clocks
 
 
 class Facts(Protocol):
@@ -102,3 +105,21 @@ COLUMNS = tuple(each.name for each in fields(State))
 def state_of(row: Facts) -> State:
     """Return a copy of the row's deciding columns."""
     return State(**{name: getattr(row, name) for name in COLUMNS})
+
+
+def document_of(row: Facts) -> dict[str, object]:
+    """Return the row's deciding columns as a JSON document, to be read by `take_document`."""
+    values = {name: getattr(row, name) for name in COLUMNS}
+    return {
+        name: clocks.rfc3339(value) if isinstance(value, datetime) else value
+        for name, value in values.items()
+    }
+
+
+def take_document(row: Facts, document: Mapping[str, object]) -> None:
+    """Write the columns of a document on the row; what it does not name stays."""
+    for name in COLUMNS:
+        if name in document:
+            value = document[name]
+            is_instant = name.endswith(("_at", "_until", "_since")) and isinstance(value, str)
+            setattr(row, name, datetime.fromisoformat(str(value)) if is_instant else value)

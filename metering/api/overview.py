@@ -151,8 +151,9 @@ class ExplainView(APIView):
         operation_id="explainEntitlement",
         tag="entitlements",
         summary="Why may, or may not, this be used?",
-        description="Explain the decision on so many units, now or at a later instant: plan, "
-        "balance, and the rule that decides.",
+        description="Explain the decision on so many units, now or at another instant: plan, "
+        "add-ons, overrides, grants, holds, balance, and the rule that decides. A later instant is "
+        "told by what is known now; an earlier one, of any usage period, as it was then.",
         answers={200: shapes.ExplanationSerializer},
         example=EXPLAIN_EXAMPLE,
         parameters=(

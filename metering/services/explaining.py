@@ -1,6 +1,6 @@
 """Explain a decision: what is in force, what is counted, and the rule that decides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
@@ -64,35 +64,72 @@ def explain(question: Question, *, clock: clocks.Clock) -> Explanation:
     """Return the decision on the units and how it comes about, at an instant or now.
 
     A later instant is explained by the facts of now: what is scheduled counts, and usage that
-    is not there yet does not. An earlier one is replayed from the ledger, by the same pure
-    burn-down, within the usage period that runs now.
+    is not there yet does not. An earlier one, in any usage period, is retraced from what is kept:
+    the timeline, the ledger, holds, grants, and the spans of add-ons and overrides.
 
-    :raises Invalid: for an instant before the running usage period, or a missing entity.
+    :raises Invalid: for a missing entity, or an instant that would take too much to retrace.
     """
-    customer, feature = question.customer, question.feature
-    facts = subscription_selectors.get_customer_facts(customer=customer)
+    customer = question.customer
     now = clocks.customer_clock(customer, clock=clock).now()
     instant = question.at or now
-    rows = list(Balance.objects.filter(customer=customer).open_after(min(now, instant)))
-    shown = [row for row in rows if not row.scope]
     if instant < now:
-        shown = [past.row_at(row, at=instant) for row in shown]
-    overview = selectors.overview_of(facts, rows=shown, at=instant)
-    is_metered = feature.type == Feature.Type.METERED
-    if is_metered:
+        return _explain_past(question, at=instant)
+    facts = subscription_selectors.get_customer_facts(customer=customer)
+    rows = list(Balance.objects.filter(customer=customer, scope="").open_after(now))
+    overview = selectors.overview_of(facts, rows=rows, at=instant)
+    if question.feature.type == Feature.Type.METERED:
         standing, code = _decide(question, overview)
     else:
-        standing, code = _switch(overview, feature)
-    return Explanation(
-        feature=feature,
-        units=question.units,
+        standing, code = _switch(overview, question.feature)
+    return _explanation(
+        question,
+        standing,
+        code=code,
         at=instant,
+        given=_usable(customer, question.feature, at=instant),
+        held=_live(customer, question.feature, at=instant),
+    )
+
+
+def _explain_past(question: Question, *, at: datetime) -> Explanation:
+    customer, feature = question.customer, question.feature
+    history = subscription_selectors.get_history(customer=customer, until=at)
+    if feature.type != Feature.Type.METERED:
+        overview = selectors.overview_of(history.facts_at(at), rows=(), at=at)
+        standing, code = _switch(overview, feature)
+        return _explanation(question, standing, code=code, at=at, given=(), held=())
+    items, features = _asked(question)
+    stood = {
+        place: past.stood_at(
+            history, customer=customer, feature=features[place.feature_id], scope=place.scope, at=at
+        )
+        for place in sorted(drawing.places_of(items))
+    }
+    standings = {place: each.standing for place, each in stood.items()}
+    standing, code = _decided(items, standings)
+    own = stood[items[0].draws[0].place]
+    return _explanation(question, standing, code=code, at=at, given=own.grants, held=own.holds)
+
+
+def _explanation(
+    question: Question,
+    standing: Standing,
+    *,
+    code: str,
+    at: datetime,
+    given: Sequence[Grant],
+    held: Sequence[Hold],
+) -> Explanation:
+    return Explanation(
+        feature=question.feature,
+        units=question.units,
+        at=at,
         code=code,
         rule=_rule(standing, code=code),
         standing=standing,
         effective=standing.derived.effective,
-        grants=_usable(customer, feature, at=instant),
-        holds=_live(customer, feature, at=instant),
+        grants=given,
+        holds=held,
         steps=tuple(_steps(standing, units=question.units, code=code)),
     )
 
@@ -114,7 +151,8 @@ def explain_entry(*, customer: Customer, entry_id: UUID) -> Explanation:
     if entry is None:
         raise core_errors.NotFound("There is no such decision.")
     feature = subscription_selectors.get_feature(key=entry.feature.key)
-    facts = subscription_selectors.get_customer_facts(customer=customer)
+    history = subscription_selectors.get_history(customer=customer, until=entry.consumed_at)
+    facts = history.facts_at(entry.consumed_at)
     row = past.row_before(entry)
     overview = selectors.overview_of(facts, rows=[] if row is None else [row], at=entry.consumed_at)
     standing = selectors.standing_of(overview, feature=feature)
@@ -122,17 +160,13 @@ def explain_entry(*, customer: Customer, entry_id: UUID) -> Explanation:
     if row is not None and code in {"", errors.UsageLimitReached.code}:
         standing = replace(standing, balance=row)
         code = _decided_on(row, feature, units=entry.units)
-    return Explanation(
-        feature=feature,
-        units=entry.units,
-        at=entry.consumed_at,
+    return _explanation(
+        Question(customer=customer, feature=feature, units=entry.units),
+        standing,
         code=code,
-        rule=_rule(standing, code=code),
-        standing=standing,
-        effective=standing.derived.effective,
-        grants=_usable(customer, feature, at=entry.consumed_at),
-        holds=_live(customer, feature, at=entry.consumed_at),
-        steps=tuple(_steps(standing, units=entry.units, code=code)),
+        at=entry.consumed_at,
+        given=_usable(customer, feature, at=entry.consumed_at),
+        held=_live(customer, feature, at=entry.consumed_at),
     )
 
 
@@ -144,12 +178,22 @@ def _decided_on(row: Balance, feature: FeatureFacts, *, units: int) -> str:
     return outcome.code if isinstance(outcome, Denied) else ""
 
 
-def _decide(question: Question, overview: Overview) -> tuple[Standing, str]:
+def _asked(question: Question) -> tuple[list[Item], dict[int, FeatureFacts]]:
+    """Return the question as an item, and the features that count it."""
     by_key = drawing.get_metered_features(keys=[question.feature.key])
     wanted = [Wanted(feature_key=question.feature.key, units=question.units)]
     items = drawing.items_of(wanted, features=by_key, used_by=question.used_by)
-    features = {each.id: each for each in by_key.values()}
+    return items, {each.id: each for each in by_key.values()}
+
+
+def _decide(question: Question, overview: Overview) -> tuple[Standing, str]:
+    items, features = _asked(question)
     standings = checking.standings_of(overview=overview, items=items, features=features)
+    return _decided(items, standings)
+
+
+def _decided(items: Sequence[Item], standings: Mapping[Place, Standing]) -> tuple[Standing, str]:
+    """Return what decides on the item, and the code that denies it; empty for none."""
     rows, codes = checking.decided_from(standings)
     outcome = decision.decide(items, balances=rows, codes=codes)
     if isinstance(outcome, Denied):

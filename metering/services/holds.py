@@ -163,8 +163,8 @@ def create(request: Request, *, ttl_seconds: int, clock: clocks.Clock) -> Record
         else:
             until = books.at + timedelta(seconds=ttl_seconds)
             lines, holds = held_lines(books=books, items=items, heading=heading, until=until)
+        Hold.objects.bulk_create(holds)  # first, so that the rows learn when the next one dies
         books.write_step()
-        Hold.objects.bulk_create(holds)
         ledger.append_step(entries=lines)
         return lines
 

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from uuid_utils.compat import uuid7
 
-from core.models import Customer
+from core.models import Customer, DocumentField
 from core.zones import Zones
 from subscriptions.models.catalog import PlanGroup, PlanVersion, Price
 
@@ -173,6 +173,9 @@ class TimelineEntry(models.Model):
     actor = models.CharField(max_length=150, blank=True)
     reason = models.CharField(max_length=255, blank=True)
     request_id = models.CharField(max_length=64, blank=True)
+    state = DocumentField(
+        null=True, editable=False, help_text="The columns that decide, as the line left them."
+    )
 
     class Meta:
         verbose_name_plural = "timeline entries"

@@ -26,6 +26,7 @@ from subscriptions.selectors.features import (
     forget_features,
     get_feature,
 )
+from subscriptions.selectors.history import History, get_history
 from subscriptions.selectors.prices import (
     forget_prices,
     give_prices,
@@ -39,6 +40,7 @@ from subscriptions.selectors.trials import (
 __all__ = [
     "GAVE_ACCESS",
     "Eligibility",
+    "History",
     "Holdings",
     "Upgrade",
     "features_by_id",
@@ -51,6 +53,7 @@ __all__ = [
     "get_catalog_revision",
     "get_customer_facts",
     "get_feature",
+    "get_history",
     "get_holdings",
     "get_offered_version",
     "give_prices",

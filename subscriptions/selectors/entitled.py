@@ -2,7 +2,7 @@
 versions, which never change once published and are read once a process.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
@@ -64,9 +64,22 @@ def get_customer_facts(*, customer: Customer, ended_after: datetime | None = Non
         .select_related("price", "change_price", "plan_version__plan", "change_to__plan")
         .order_by("id")
     )
+    return facts_of(customer=customer, rows=rows)
+
+
+def facts_of(
+    *, customer: Customer, rows: Sequence[Subscription], version_ids: Collection[int] = ()
+) -> CustomerFacts:
+    """Return the facts of the subscriptions, and what stands beside them, in a statement or two.
+
+    The subscriptions come with their plans; of further versions the plans are read as well.
+    """
     beside = _list_beside(customer=customer)
     names = {row.plan_version_id: row.plan_version.plan.name for row in rows}
     names |= {row.change_to.pk: row.change_to.plan.name for row in rows if row.change_to}
+    if version_ids:
+        further = PlanVersion.objects.filter(pk__in=version_ids)
+        names |= dict(further.values_list("pk", "plan__name"))
     default_ids = [each.feature_id for each in beside if each.kind == DEFAULT]
     names |= {each.feature_id: each.key for each in beside if each.kind == DEFAULT}
     found = _find_versions(ids=names.keys())

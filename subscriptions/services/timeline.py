@@ -8,6 +8,7 @@ from core import actors, events
 from core import clock as clocks
 from core.periods import Period
 from core.services import customers
+from subscriptions import states
 from subscriptions.models import Subscription, TimelineEntry
 
 CHANGED = "subscription.changed"
@@ -67,6 +68,7 @@ def _append(row: Subscription, *, before: str, event: str, actor: Actor, at: dat
         actor=actor.name,
         reason=actor.reason,
         request_id=actor.request_id,
+        state=states.document_of(row),
     )
 
 

@@ -377,3 +377,28 @@ def test_a_process_that_dies_lets_its_hold_expire(customer):
     factories.consume(customer, 6, at=AT + timedelta(seconds=300))
     assert stored(customer)[:2] == (10, 0)
     assert states() == ["expired"]
+
+
+class TestDeath:
+    def test_of_a_hold_made_as_another_one_is_found_dead_is_noticed_in_its_turn(self, customer):
+        """Where the row forgot the younger one, its units would stay held until the next period."""
+        request = [
+            consumption.Request(
+                customer_id=customer.pk,
+                wanted=[Wanted(feature_key="api_calls", units=3)],
+                keyed=KeyedRequest(key=f"hold{number}", fingerprint="f"),
+            )
+            for number in range(2)
+        ]
+        holds.create(request[0], ttl_seconds=60, clock=factories.standing(AT))
+        second_at = AT + timedelta(seconds=61)
+        holds.create(request[1], ttl_seconds=60, clock=factories.standing(second_at))
+        row = Balance.objects.get(is_current=True)
+        assert (row.held_units, row.holds_due_at) == (3, second_at + timedelta(seconds=60))
+
+        after = second_at + timedelta(seconds=61)
+        factories.consume(customer, 6, at=after)  # the whole limit is there again
+
+        row.refresh_from_db()
+        assert (row.used_units, row.held_units, row.holds_due_at) == (10, 0, None)
+        assert set(Hold.objects.values_list("state", flat=True)) == {"expired"}
