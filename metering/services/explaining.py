@@ -7,28 +7,18 @@ from uuid import UUID
 
 from core import clock as clocks
 from core import errors as core_errors
-from core.clock import rfc3339
 from core.models import Customer
 from metering import decision, errors, grants, selectors
 from metering.decision import Denied, Draw, Item, Place
 from metering.models import Balance, Grant, Hold, UsageEntry
 from metering.selectors import Overview, Standing
-from metering.services import checking, drawing, past
+from metering.services import checking, drawing, past, sentences
 from metering.services.drawing import For, Wanted
 from subscriptions import selectors as subscription_selectors
 from subscriptions.effective import Effective
 from subscriptions.facts import FeatureFacts
-from subscriptions.models import Entitlement, Feature
+from subscriptions.models import Feature
 
-RULES = {
-    "": "used + held + units ≤ limit",
-    errors.UsageLimitReached.code: "used + held + units > limit",
-    errors.FeatureNotInPlan.code: "the plan in force does not grant the feature",
-    errors.NoActiveSubscription.code: "neither a subscription nor a default plan is in force",
-    errors.SubscriptionPaused.code: "a paused subscription gives no access",
-    errors.PastDueBlocked.code: "an unpaid subscription gives no access once its grace is over",
-    errors.PaymentRequired.code: "an incomplete subscription gives no access before it is paid",
-}
 LIST_MAX = 100
 DECISIONS = (UsageEntry.Kind.CONSUME, UsageEntry.Kind.DENIED, UsageEntry.Kind.HOLD)
 
@@ -125,12 +115,12 @@ def _explanation(
         units=question.units,
         at=at,
         code=code,
-        rule=_rule(standing, code=code),
+        rule=sentences.rule_of(standing, code=code),
         standing=standing,
         effective=standing.derived.effective,
         grants=given,
         holds=held,
-        steps=tuple(_steps(standing, units=question.units, code=code)),
+        steps=tuple(sentences.steps_of(standing, units=question.units, code=code)),
     )
 
 
@@ -220,50 +210,3 @@ def _live(customer: Customer, feature: FeatureFacts, *, at: datetime) -> list[Ho
         for each in live.order_by("id")[:LIST_MAX]
         if each.expires_at is None or at < each.expires_at
     ]
-
-
-def _rule(standing: Standing, *, code: str) -> str:
-    row = standing.balance
-    if code == "" and standing.feature.type != Feature.Type.METERED:
-        return "the plan in force grants the feature"
-    if code == "" and standing.limit_units is None:
-        return "the feature is unlimited"
-    if code == "" and row is not None and row.mode == Entitlement.Mode.SOFT:
-        return "a soft limit allows and records overage"
-    if row is not None and row.mode == Entitlement.Mode.CAPPED:
-        return RULES[code].replace("limit", "limit + overage cap")
-    return RULES[code]
-
-
-def _steps(standing: Standing, *, units: int, code: str) -> list[str]:
-    derived, group = standing.derived, standing.derived.in_force
-    steps = []
-    if group.version is None:
-        steps.append("No plan is in force for the customer.")
-    elif group.subscription is None:
-        steps.append(
-            f"No subscription is live, so the default plan {group.version.plan_key} "
-            f"(version {group.version.number}) is in force."
-        )
-    else:
-        steps.append(
-            f"The subscription to {group.version.plan_key} (version {group.version.number}) "
-            f"is {group.status}."
-        )
-    for share in derived.effective.shares:
-        amount = "unlimited" if share.units is None else f"{share.units} units"
-        if standing.feature.type == Feature.Type.METERED:
-            steps.append(
-                f"The {share.kind.replace('_', '-')} {share.key} grants {amount} of "
-                f"{standing.feature.key} ({derived.terms.mode})."
-            )
-    if derived.period is not None and standing.balance is not None:
-        ends = rfc3339(derived.period.ends_at) if derived.period.ends_at else "never"
-        limit = "no limit" if standing.limit_units is None else f"a limit of {standing.limit_units}"
-        counted = f"{standing.used_units} units are used and {standing.held_units} held in it"
-        steps += [
-            f"The usage period began {rfc3339(derived.period.starts_at)} and ends {ends}.",
-            f"{counted}, under {limit}.",
-        ]
-    verdict = "allowed" if not code else f"denied: {code}"
-    return [*steps, f"{units} units asked: {verdict}."]

@@ -1,10 +1,9 @@
 """Show what stood at an earlier instant, from the ledger, the holds and the grants alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
 
 from django.db.models import Q
 
@@ -15,15 +14,13 @@ from metering.decision import Place
 from metering.derivation import Derived
 from metering.models import Balance, Grant, Hold, UsageEntry
 from metering.selectors import Standing
-from metering.services import retracing
-from metering.services.retracing import Happening, Retraced
+from metering.services import happenings, retracing
+from metering.services.retracing import Retraced
 from subscriptions.facts import FeatureFacts
 from subscriptions.selectors import History
 
 Kind = UsageEntry.Kind
-State = Hold.State
 LINES_MAX = 100_000
-EXPIRED, DONE = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +69,13 @@ def stood_at(
     read.given = given
     retraced: Retraced | None = None
     if since is not None and derived.allowance_units is not None:
+        told = happenings.list_happenings(lines=read.lines, holds=read.holds, at=at)
         retraced = retracing.retrace(
             history=history,
             feature=feature,
             scope=scope,
             given=given,
-            happenings=[
-                each for each in _happenings(read, at) if max(each.at, each.usage_at) >= since
-            ],
+            happenings=[each for each in told if max(each.at, each.usage_at) >= since],
             since=since,
             until=at,
         )
@@ -138,90 +134,6 @@ def _read(customer: Customer, place: Place, *, since: datetime, at: datetime) ->
     made = [line.pk for line in found if line.kind == Kind.HOLD]
     holds = Hold.objects.filter(entry__in=made).order_by("created_at", "id")
     return _Read(lines=found, holds=list(holds))
-
-
-def _happenings(read: _Read, at: datetime) -> Iterator[Happening]:
-    """Yield what the lines and holds up to the instant did to the sources."""
-    holds = {(hold.operation_id, hold.drawn_for): hold for hold in read.holds}
-    for line in read.lines:
-        started = line.period_starts_at or line.consumed_at
-        if line.kind in {Kind.CONSUME, Kind.RECORD}:
-            yield _used(line, str(line.pk), line.units, usage_at=started)
-        elif line.kind == Kind.REVERSAL and line.reverses is not None:
-            yield from _reversed(line, line.reverses, holds, usage_at=started)
-        elif line.kind in {Kind.CAPTURE, Kind.RELEASE} and (hold := _hold_of(line, holds)):
-            yield from _ended(line, hold)
-    for hold in read.holds:
-        yield Happening(
-            at=hold.created_at,
-            rank=DONE,
-            line_id=hold.entry_id,
-            item_id=str(hold.entry_id),
-            used_units=hold.units,
-            usage_at=hold.usage_at,
-        )
-        died_at = hold.expires_at
-        if hold.state in {State.LIVE, State.EXPIRED} and died_at is not None and died_at <= at:
-            yield Happening(
-                at=died_at,
-                rank=EXPIRED,
-                line_id=hold.entry_id,
-                item_id=str(hold.entry_id),
-                returned_units=hold.units,
-                usage_at=hold.usage_at,
-            )
-
-
-Holds = Mapping[tuple[UUID, int | None], Hold]
-
-
-def _hold_of(line: UsageEntry, holds: Holds) -> Hold | None:
-    return holds.get((line.hold_id, line.drawn_for)) if line.hold_id is not None else None
-
-
-def _used(line: UsageEntry, item_id: str, units: int, *, usage_at: datetime) -> Happening:
-    return Happening(
-        at=line.consumed_at,
-        rank=DONE,
-        line_id=line.pk,
-        item_id=item_id,
-        used_units=units,
-        usage_at=usage_at,
-    )
-
-
-def _returned(line: UsageEntry, item_id: str, units: int, *, usage_at: datetime) -> Happening:
-    return Happening(
-        at=line.consumed_at,
-        rank=DONE,
-        line_id=line.pk,
-        item_id=item_id,
-        returned_units=units,
-        usage_at=usage_at,
-    )
-
-
-def _ended(line: UsageEntry, hold: Hold) -> Iterator[Happening]:
-    """Yield what ended the hold; a line that found it ended did nothing."""
-    if line.consumed_at != hold.ended_at:
-        return
-    captured = line.units if line.kind == Kind.CAPTURE else 0
-    left = hold.units - min(captured, hold.units)
-    if left:
-        yield _returned(line, str(hold.entry_id), left, usage_at=hold.usage_at)
-    if captured > hold.units:
-        yield _used(line, str(line.pk), captured - hold.units, usage_at=hold.usage_at)
-
-
-def _reversed(
-    line: UsageEntry, original: UsageEntry, holds: Holds, *, usage_at: datetime
-) -> Iterator[Happening]:
-    hold = _hold_of(original, holds) if original.kind == Kind.CAPTURE else None
-    held = min(hold.units, original.units) if hold is not None else 0
-    if hold is not None and held:
-        yield _returned(line, str(hold.entry_id), held, usage_at=usage_at)
-    if original.units > held:
-        yield _returned(line, str(original.pk), original.units - held, usage_at=usage_at)
 
 
 def _row(
