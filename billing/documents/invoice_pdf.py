@@ -20,6 +20,7 @@ INK, MUTED, RULE, ACCENT = (24, 24, 27), (102, 102, 112), (220, 220, 226), (67, 
 MARGIN_MM = 20.0
 WIDTH_MM = 210 - 2 * MARGIN_MM
 COLUMNS_MM = (112.0, 18.0, 40.0)
+TOTAL_MM = 60.0
 ROW_MM = 6.0
 FOOT_MM = 26.0
 STAMPS = {"paid": "Paid", "void": "Void", "uncollectible": "Uncollectible", "open": "Open"}
@@ -37,11 +38,14 @@ class _Page(FPDF):
         self.set_auto_page_break(auto=True, margin=FOOT_MM)
 
     def footer(self) -> None:
-        """Print number and page at the foot of each page."""
+        """Print page and number at the foot of each page.
+
+        How many pages there are is filled in at the end, so what follows it would not align.
+        """
         self.set_y(-15)
         self.ink(MUTED, size=8)
-        self.cell(WIDTH_MM / 2, 5, self.label)
-        self.cell(WIDTH_MM / 2, 5, f"Page {self.page_no()} of {{nb}}", align="R")
+        self.cell(WIDTH_MM / 2, 5, f"Page {self.page_no()} of {{nb}}")
+        self.cell(WIDTH_MM / 2, 5, self.label, align="R")
 
     def ink(self, color: tuple[int, int, int], *, size: float, style: str = "") -> None:
         """Choose colour, size in points and style of what is printed next."""
@@ -79,7 +83,10 @@ def _print_head(page: _Page, invoice: Invoice) -> None:
     top = page.get_y()
     tax_id = str(issuer.get("tax_id", ""))
     page.multi_cell(
-        WIDTH_MM / 2, 4.6, "\n".join(filter(None, [str(issuer.get("address", "")), tax_id]))
+        WIDTH_MM / 2,
+        4.6,
+        "\n".join(filter(None, [str(issuer.get("address", "")), tax_id])),
+        align="L",
     )
     bottom = page.get_y()
     page.set_xy(MARGIN_MM + WIDTH_MM / 2, top)
@@ -103,7 +110,7 @@ def _print_parties(page: _Page, invoice: Invoice) -> None:
         page.ink(MUTED, size=9)
         page.cell(28, 5.4, name)
         page.ink(INK, size=9)
-        page.multi_cell(WIDTH_MM - 28, 5.4, value, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        page.multi_cell(WIDTH_MM - 28, 5.4, value, align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
     page.ln(8)
 
 
@@ -165,10 +172,10 @@ def _print_total(
     page: _Page, name: str, amount_minor: int, currency: str, *, size: float, style: str
 ) -> None:
     page.ink(MUTED if not style else INK, size=size, style=style)
-    page.cell(COLUMNS_MM[0] + COLUMNS_MM[1], ROW_MM, name, align="R")
+    page.cell(WIDTH_MM - TOTAL_MM, ROW_MM, name, align="R")
     page.ink(INK, size=size, style=style)
     shown = money.display(amount_minor, currency=currency)
-    page.cell(COLUMNS_MM[2], ROW_MM, shown, align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    page.cell(TOTAL_MM, ROW_MM, shown, align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
 
 def _print_foot(page: _Page, invoice: Invoice) -> None:
@@ -179,7 +186,7 @@ def _print_foot(page: _Page, invoice: Invoice) -> None:
     page.ink(INK, size=9, style="B")
     page.cell(WIDTH_MM, 5, "How to pay", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
     page.ink(MUTED, size=9)
-    page.multi_cell(WIDTH_MM, 4.8, told)
+    page.multi_cell(WIDTH_MM, 4.8, told, align="L")
 
 
 def _span(line: InvoiceLine) -> str:
