@@ -151,19 +151,20 @@ def _burn(state: State, item: Item, *, units: Units, at: datetime) -> Units:
         if taken:
             source.balance -= taken
             units -= taken
-            _note(state, item, source, units=taken)
+            _note(state, item, source, units=taken, at=at)
         if units or not source.balance:
             spent += 1
     del state.ready[:spent]
     return units
 
 
-def _note(state: State, item: Item, source: Source, *, units: Units) -> None:
+def _note(state: State, item: Item, source: Source, *, units: Units, at: datetime) -> None:
     state.burn_count += 1
     burn = Burn(
         source_id=source.id,
         epoch=source.epoch,
         units=units,
+        at=at,
         period=state.period,
         order=state.burn_count,
     )

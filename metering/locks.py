@@ -127,14 +127,20 @@ def lock_current_balances(*, customer_id: UUID, places: Collection[Place]) -> li
 
 
 def lock_open_balances(
-    *, customer_id: UUID, feature_ids: Collection[int] | None, after: datetime
+    *,
+    customer_id: UUID,
+    feature_ids: Collection[int] | None,
+    after: datetime,
+    balance_ids: Collection[int] = (),
 ) -> list[Balance]:
     """Lock the rows that decide, those whose period ends after an instant, and those that hold.
+
+    Named rows of the features come with them.
 
     The caller holds the customer's lock; `after` is a reading of the clock before this waits.
     None for `feature_ids` means every feature.
     """
-    rows = Balance.objects.filter(customer_id=customer_id).open_after(after)
+    rows = Balance.objects.filter(customer_id=customer_id).open_after(after, also=balance_ids)
     if feature_ids is not None:
         rows = rows.filter(feature_id__in=feature_ids)
     return _locked(rows)
@@ -172,11 +178,20 @@ def lock_grants(*, customer_id: UUID, feature_ids: Collection[int]) -> list[Gran
     )
 
 
-def lock_due_holds(*, balance_ids: Collection[int], at: datetime) -> list[Hold]:
-    """Lock the live holds of these balances that are dead by the instant."""
-    return _locked_holds(
-        Hold.objects.filter(balance_id__in=balance_ids, state=Hold.State.LIVE, expires_at__lte=at)
+def lock_due_holds(*, customer_id: UUID, places: Collection[Place], at: datetime) -> list[Hold]:
+    """Lock the live holds at these places that are dead by the instant, on whichever row.
+
+    The caller holds the locks of the rows that decide there.
+    """
+    found = _locked_holds(
+        Hold.objects.filter(
+            customer_id=customer_id,
+            feature_id__in={place.feature_id for place in places},
+            state=Hold.State.LIVE,
+            expires_at__lte=at,
+        )
     )
+    return [hold for hold in found if Place(hold.feature_id, hold.scope) in places]
 
 
 def lock_moving_holds(

@@ -11,7 +11,7 @@ from core import periods
 from core.models import Customer
 from metering import alerts, burndown, derivation, grants
 from metering import position as rows
-from metering.burndown import Source, State
+from metering.burndown import Burn, Item, Source, State
 from metering.derivation import Derived
 from metering.models import Balance, Hold
 from metering.position import ALLOWANCE, Carried, Position
@@ -99,7 +99,7 @@ class _Walk:
         self.opened: list[Hold] = []
         self.rolled_units = 0
         self._preserves = False
-        self._before: tuple[object, ...] = ()
+        self._before: tuple[object, ...] | None = None
         self._due = sorted(
             (
                 (each.expires_at, each.pk, each)
@@ -114,9 +114,22 @@ class _Walk:
         if row.limit_units is None:
             row.allowance_units = derived.allowance_units
             row.limit_units = max(derived.allowance_units or 0, 0)
-        state = rows.state_of(row, given=self.grants, items=self.position.items, since=since)
+        state = rows.state_of(row, given=self.grants, items=self._items(row), since=since)
         _set_terms(state.sources[ALLOWANCE], derived)
         return state
+
+    def _items(self, row: Balance) -> list[Item]:
+        """Return the items of a row; holds that die on a plain one stand on its allowance."""
+        items = list(self.position.items)
+        if row.is_plain:
+            known = {each.id for each in items}
+            dying = (each for each in self.position.holds if each.balance_id == row.pk)
+            for hold in dying:
+                if not hold.is_provisional and str(hold.entry_id) not in known:
+                    at = hold.created_at
+                    burn = Burn(source_id=ALLOWANCE, epoch=row.epoch, units=hold.units, at=at)
+                    items.append(Item(id=str(hold.entry_id), at=at, burns=[burn]))
+        return items
 
     def derive(self, at: datetime) -> Derived:
         return derivation.derive(
@@ -205,8 +218,10 @@ class _Walk:
             *(died_at for died_at, _, _ in self._due[:1]),
         ]
         other = min((each for each in others if each is not None), default=None)
-        reached = self._figures()
-        is_still, self._before = reached == self._before, reached
+        is_opening = derived.period is not None and derived.period.starts_at == at
+        reached = self._figures() if is_opening else None
+        is_still = is_opening and reached == self._before
+        self._before = reached  # what happens between two openings may move the next again
         if is_still and derived.period is not None and derived.period.ends_at is not None:
             last = until if other is None else min(until, other)
             opening = derivation.usage_period(derived.in_force, terms=derived.terms, at=last)

@@ -14,7 +14,7 @@ from metering.sources import BurnKey, Source, Units
 
 @dataclass(kw_only=True, slots=True)
 class Burn:
-    """Units of one item that a source covers still.
+    """Units of one item that a source covers still, since the instant at which it burnt.
 
     `period` numbers the period that counts them as used, `order` all burns of the state.
     """
@@ -22,6 +22,7 @@ class Burn:
     source_id: str
     epoch: int
     units: Units
+    at: datetime
     period: int = 0
     order: int = 0
 

@@ -176,6 +176,9 @@ class Burn(models.Model):
     epoch = models.PositiveBigIntegerField(default=0)
     units = models.PositiveBigIntegerField()
     is_overage = models.BooleanField(default=False)
+    burnt_at = models.DateTimeField(
+        null=True, help_text="When the source covered them; empty: as the line was counted."
+    )
 
     class Meta:
         constraints = [

@@ -1,5 +1,6 @@
 """Store the balance of each usage period and the append-only usage ledger."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import models
@@ -13,14 +14,15 @@ from subscriptions.models import PRIORITY_DEFAULT, Entitlement, Feature
 class BalanceQuerySet(models.QuerySet["Balance"]):
     """Filter balances."""
 
-    def open_after(self, instant: datetime) -> "BalanceQuerySet":
-        """Keep the rows that decide, that hold, and whose period ends after the instant."""
-        return self.filter(
+    def open_after(self, instant: datetime, *, also: Collection[int] = ()) -> "BalanceQuerySet":
+        """Keep the rows that decide, that hold, whose period ends after the instant, or named."""
+        is_open = (
             Q(is_current=True)
             | Q(period_ends_at__isnull=True)
             | Q(period_ends_at__gt=instant)
             | Q(held_units__gt=0)
         )
+        return self.filter(is_open | Q(pk__in=also) if also else is_open)
 
 
 class Balance(models.Model):

@@ -52,9 +52,9 @@ def moving_items(row: Balance, *, holds: Collection[Hold]) -> tuple[list[Item], 
     explicit = _items(burns, current=row)
     known = {item.id for item in explicit}
     implicit = []
-    for place, (entry_id, at, units) in enumerate(_outstanding(row, holds=holds)):
+    for entry_id, at, units in _outstanding(row, holds=holds):
         if str(entry_id) not in known:
-            burnt = Burnt(source_id=ALLOWANCE, epoch=row.epoch, units=units, order=-place - 1)
+            burnt = Burnt(source_id=ALLOWANCE, epoch=row.epoch, units=units, at=at)
             implicit.append(Item(id=str(entry_id), at=at, burns=[burnt]))
     stored = snapshot(given=(), items=[*implicit, *explicit])
     over = row.overage_units if row.is_plain else 0
@@ -65,7 +65,7 @@ def moving_items(row: Balance, *, holds: Collection[Hold]) -> tuple[list[Item], 
         item.burns[0].units -= owed
         if not item.burns[0].units:
             item.burns.clear()
-    return [*reversed(implicit), *explicit], stored
+    return _in_order([*reversed(implicit), *explicit]), stored
 
 
 def _outstanding(row: Balance, *, holds: Collection[Hold]) -> list[tuple[UUID, datetime, int]]:
@@ -81,7 +81,7 @@ def _outstanding(row: Balance, *, holds: Collection[Hold]) -> list[tuple[UUID, d
     for hold in kept.order_by("-id")[:ITEMS_MAX]:
         is_open = hold.state == Hold.State.LIVE or hold.pk in dying
         units = hold.units if is_open else hold.captured_units
-        found.append((hold.entry_id, hold.created_at, units))
+        found.append((hold.entry_id, max(hold.created_at, row.period_starts_at), units))
     return sorted(
         (each for each in found if each[2]), key=lambda each: (each[1], each[0]), reverse=True
     )
@@ -104,9 +104,25 @@ def _items(rows: "QuerySet[Burn]", *, current: Balance) -> list[Item]:
         else:
             source_id = str(burn.grant_id) if burn.grant_id else ALLOWANCE
             item.burns.append(
-                Burnt(source_id=source_id, epoch=burn.epoch, units=burn.units, order=burn.pk)
+                Burnt(
+                    source_id=source_id,
+                    epoch=burn.epoch,
+                    units=burn.units,
+                    at=burn.burnt_at or at,
+                )
             )
-    return list(found.values())
+    return _in_order(list(found.values()))
+
+
+def _in_order(items: list[Item]) -> list[Item]:
+    """Number all burns in the order in which they burnt: at one instant, the oldest item's first.
+
+    It is the order in which a lowered allowance takes units back from those who burnt it.
+    """
+    burns = [(burn.at, item.at, item.id, burn) for item in items for burn in item.burns]
+    for order, (*_, burn) in enumerate(sorted(burns, key=lambda each: each[:3]), start=1):
+        burn.order = order
+    return items
 
 
 def figures(item: Item) -> Figures:

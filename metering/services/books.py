@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import BigIntegerField, DateTimeField, F, OuterRef, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models import BigIntegerField, F, Value
 
 from core import db, events
 from core.clock import rfc3339
@@ -22,7 +21,7 @@ from metering.decision import Place
 from metering.models import Balance, Grant, Hold
 from metering.position import ALLOWANCE, Carried
 from metering.selectors.items import Snapshot
-from metering.services import provenance
+from metering.services import expiring, provenance
 from subscriptions.facts import CustomerFacts
 
 THRESHOLD_REACHED = "usage.threshold_reached"
@@ -103,8 +102,9 @@ class Books:
             burndown.use(account.state, item_id=str(entry_id), at=self.at, units=used + held)
 
     def expect_expiry(self, row: Balance, *, at: datetime) -> None:
-        """Let the row know the earliest instant at which a hold on it dies."""
-        if row.holds_due_at is None or at < row.holds_due_at:
+        """Let the row know the earliest instant at which a hold at its place dies."""
+        due_at = row.holds_due_at
+        if due_at is None or due_at <= self.at or at < due_at:
             row.holds_due_at = at
             self._derived.add(row.pk)
 
@@ -208,7 +208,10 @@ class Books:
         self._derived.add(current.pk)
 
     def expire_due_step(self) -> None:
-        """Mark the holds that are dead by now; their units come back at their own instants."""
+        """Mark the holds that are dead by now; their units come back at their own instants.
+
+        :raises RowsMissing: where one that is due stands on another period's row.
+        """
         due = [
             row
             for row in self.rows.values()
@@ -216,7 +219,13 @@ class Books:
         ]
         if due:
             self.open_accounts_step()
-            holds = locks.lock_due_holds(balance_ids=[row.pk for row in due], at=self.at)
+            holds = locks.lock_due_holds(
+                customer_id=self.customer_id,
+                places={place_of(row) for row in due},
+                at=self.at,
+            )
+            if any(hold.balance_id not in self.rows for hold in holds):
+                raise RowsMissing
             for hold in sorted(holds, key=lambda each: (each.expires_at or self.at, each.pk)):
                 self.take_off(
                     self.rows[hold.balance_id],
@@ -225,7 +234,7 @@ class Books:
                     returned=hold.units,
                     at=hold.expires_at,
                 )
-            mark_expired_step(holds)
+            expiring.mark_step(holds)
             self._due |= {row.pk for row in due}
 
     def open_accounts_step(self) -> None:
@@ -238,7 +247,7 @@ class Books:
         for hold in carried.expired:
             self._note(hold.balance_id, held_units=-hold.units)
             self._due.add(hold.balance_id)
-        mark_expired_step(carried.expired)
+        expiring.mark_step(carried.expired)
         opened = [hold.pk for hold in carried.opened]
         if opened:
             Hold.objects.filter(pk__in=opened).update(is_provisional=False)
@@ -247,13 +256,12 @@ class Books:
         if row is None:
             return
         if row._state.adding:  # noqa: SLF001 - Django tells only here whether it is stored
-            row.holds_due_at = min(
-                (each.holds_due_at for each in carried.left if each.holds_due_at is not None),
-                default=None,
-            )
             row.save(force_insert=True)
         self.rows[row.pk] = row
         self._derived.add(row.pk)
+        known = [each.holds_due_at for each in (row, *carried.left) if each.holds_due_at]
+        if (carried.left and known) or any(due_at <= self.at for due_at in known):
+            self._due.add(row.pk)
         if carried.state is not None:
             self._accounts[place_of(row)] = _Account(state=carried.state, stored=stored)
 
@@ -311,7 +319,7 @@ class Books:
                 setattr(clone, name, F(name) + Value(units, BigIntegerField()))
             clone.decided_at = max(row.decided_at, self.at)
             if row.pk in self._due:
-                clone.holds_due_at = _next_due(row, at=self.at)
+                clone.holds_due_at = expiring.next_due(row, at=self.at)
             clones.append(clone)
         Balance.objects.bulk_update(clones, [*sorted(moved), *derived, "decided_at"])
 
@@ -366,23 +374,3 @@ class Books:
 def place_of(row: Balance) -> Place:
     """Return the place that the row counts."""
     return Place(row.feature_id, row.scope)
-
-
-def mark_expired_step(holds: Iterable[Hold]) -> None:
-    """Mark holds as dead at their own instants; the caller holds their locks."""
-    expired = [hold.pk for hold in holds]
-    if expired:
-        Hold.objects.filter(pk__in=expired).update(
-            state=Hold.State.EXPIRED, ended_at=F("expires_at")
-        )
-
-
-def _next_due(row: Balance, *, at: datetime) -> Coalesce:
-    """Return the earliest expiry that is still ahead, as the database knows it now."""
-    ahead = Hold.objects.filter(
-        balance=OuterRef("pk"), state=Hold.State.LIVE, expires_at__gt=at
-    ).order_by("expires_at")
-    added = row.holds_due_at if row.holds_due_at and row.holds_due_at > at else None
-    return Coalesce(
-        Value(added, DateTimeField()), Subquery(ahead.values("expires_at")[:1]), Value(None)
-    )

@@ -77,7 +77,14 @@ def decided_on_rows(
         pass
     with db.transaction():
         customer = lock_customer_step(customer_id=customer_id)
-        return act(open_slow_step(customer=customer, places=None, features=features, clock=clock))
+        books = open_slow_step(
+            customer=customer,
+            places=None,
+            features=features,
+            clock=clock,
+            balance_ids=balance_ids,
+        )
+        return act(books)
 
 
 def lock_customer_step(*, customer_id: UUID) -> Customer:
@@ -119,6 +126,7 @@ def open_slow_step(
     features: Features,
     clock: clocks.Clock,
     after: datetime | None = None,
+    balance_ids: Collection[int] = (),
 ) -> Books:
     """Lock the features' balances, read the time, and carry every place to it.
 
@@ -126,13 +134,17 @@ def open_slow_step(
     is read after these locks. Grants and holds are locked after the time is read: who writes
     them holds their balance's lock, so that these locks never wait. None for `places` means
     every place that has a current row; `after` widens the lock to periods, and the facts to
-    subscriptions, that ended since.
+    subscriptions, that ended since; `balance_ids` to these rows of the features, however long
+    their periods are over.
     """
     ids = list(features)
     clock = clocks.customer_clock(customer, clock=clock)
     now = clock.now()
     rows = locks.lock_open_balances(
-        customer_id=customer.pk, feature_ids=ids, after=min(now, after or now)
+        customer_id=customer.pk,
+        feature_ids=ids,
+        after=min(now, after or now),
+        balance_ids=balance_ids,
     )
     at = max([clock.now(), *(row.decided_at for row in rows)])
     given = locks.lock_grants(customer_id=customer.pk, feature_ids=ids)

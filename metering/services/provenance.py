@@ -37,8 +37,9 @@ def load_item(
         state.items[item.id] = item
         stored.items[item.id] = reading.figures(item)
     if item_id not in state.items and row.epoch == current.epoch:
-        burns = [Burnt(source_id=ALLOWANCE, epoch=row.epoch, units=units)]
-        state.items[item_id] = Item(id=item_id, at=current.decided_at, burns=burns)
+        at = current.decided_at
+        burns = [Burnt(source_id=ALLOWANCE, epoch=row.epoch, units=units, at=at)]
+        state.items[item_id] = Item(id=item_id, at=at, burns=burns)
         stored.passing.add(item_id)
 
 
@@ -84,8 +85,11 @@ def save_step(state: State, *, stored: Snapshot, row: Balance, foreign: Collecti
 
 
 def _is_implicit(item: Item, row: Balance, *, foreign: Collection[str]) -> bool:
-    """Tell whether the item took all of its units from the allowance of its own row."""
-    own = all(each.source_id == ALLOWANCE and each.epoch == row.epoch for each in item.burns)
+    """Tell whether the item took all its units at once, from the allowance of its own row."""
+    own = all(
+        each.source_id == ALLOWANCE and each.epoch == row.epoch and each.at == item.at
+        for each in item.burns
+    )
     return own and not item.overage and not item.forgiven and item.id not in foreign
 
 
@@ -98,6 +102,7 @@ def _burns(item: Item, row: Balance) -> list[Burn]:
             grant_id=None if each.source_id == ALLOWANCE else UUID(each.source_id),
             epoch=each.epoch,
             units=int(each.units),
+            burnt_at=each.at,
         )
         for each in item.burns
     ]

@@ -384,8 +384,10 @@ class TestPartOfTheItems:
         assert facts(part, JANUARY + DAY) == ({"A": 0, "B": 0}, 5, 100)
 
     def test_remembers_which_burn_was_last(self):
-        burns = [Burn(source_id="A", epoch=0, units=10, order=order) for order in (7, 9, 8)]
-        old = Burn(source_id="A", epoch=-1, units=10, order=12)
+        burns = [
+            Burn(source_id="A", epoch=0, units=10, at=JANUARY, order=order) for order in (7, 9, 8)
+        ]
+        old = Burn(source_id="A", epoch=-1, units=10, at=JANUARY, order=12)
         items = {
             str(number): Item(id=str(number), at=JANUARY, order=number, burns=[burn])
             for number, burn in enumerate([*burns, old])
