@@ -7,11 +7,13 @@ from uuid import UUID
 
 from billing.models import Invoice, Issuer
 from core import db, errors
+from core.clock import Clock
+from core.models import Customer
 
 DEFAULT_ISSUER = "default"
 
 
-def lock_nothing(customer_id: UUID) -> None:
+def lock_nothing(customer: Customer, clock: Clock) -> None:
     """Lock nothing more: the steps of billing write under the customer's lock alone."""
 
 

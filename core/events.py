@@ -6,7 +6,8 @@ from datetime import datetime
 from uuid import UUID
 
 from core import db
-from core.models import OutboxDelivery, OutboxEvent
+from core.clock import Clock
+from core.models import Customer, OutboxDelivery, OutboxEvent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +20,17 @@ class Event:
     payload: dict[str, object] = field(default_factory=dict)
 
 
-Lock = Callable[[UUID], None]
+Lock = Callable[[Customer, Clock], None]
 Step = Callable[[Event], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subscriber:
-    """An app above the publisher: what it locks before the clock is read, what it then does."""
+    """An app above the publisher: what it does before the change and with it.
+
+    `lock` takes its locks, before the operation reads the time, and settles what the time alone
+    has brought: a change does not reach back. `step` follows the change.
+    """
 
     lock: Lock
     step: Step
@@ -70,16 +75,17 @@ def find_consumer(*, name: str) -> Consumer | None:
     return _consumers.get(name)
 
 
-def lock_for(*, event_types: Iterable[str], customer_id: UUID) -> None:
-    """Take the locks of every step that these events may run, before the clock is read.
+def lock_for(*, event_types: Iterable[str], customer: Customer, clock: Clock) -> None:
+    """Take the locks of every step that these events may run, before the time is read.
 
-    An operation calls it after its own locks, with all events that it may publish. Each lock is
-    taken once, in the order in which the subscribers of an event were registered.
+    An operation calls it after its own locks and before it writes, with all events that it may
+    publish. Each lock is taken once, in the order in which the subscribers of an event were
+    registered.
     """
     db.transaction_required()
     locks = [subscriber.lock for name in event_types for subscriber in _subscribers.get(name, ())]
     for lock in dict.fromkeys(locks):
-        lock(customer_id)
+        lock(customer, clock)
 
 
 def publish(event: Event) -> None:

@@ -95,7 +95,7 @@ def update(
             raise errors.VersionConflict(detail)
         moves = change.time_zone not in {None, customer.time_zone}
         if moves:
-            events.lock_for(event_types=(TIME_ZONE_CHANGED,), customer_id=customer_id)
+            events.lock_for(event_types=(TIME_ZONE_CHANGED,), customer=customer, clock=clock)
         at = clocks.instant_of(customer, clock=clock)
         if change.name is not None:
             _rename_step(customer, name=change.name, actor=actor, at=at)

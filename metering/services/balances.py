@@ -22,14 +22,20 @@ NOTHING = Moved(units={})
 KEEP, PRORATE, RESET, CARRY = "keep", "prorate_limit", "reset", "carry_balance"
 
 
-def lock_rows_of_change(customer_id: UUID) -> None:
-    """Lock every open balance of the customer, its grants and holds, before the clock is read."""
-    rows = locks.lock_open_balances(
-        customer_id=customer_id, feature_ids=None, after=clocks.process_clock().now()
-    )
+def lock_rows_of_change(customer: Customer, clock: clocks.Clock) -> None:
+    """Lock every open balance of the customer, its grants and holds, and settle it.
+
+    What a balance came to by the time is settled by what was in force until now; only then may
+    the change be written.
+    """
+    after = clocks.instant_of(customer, clock=clock)
+    rows = locks.lock_open_balances(customer_id=customer.pk, feature_ids=None, after=after)
     feature_ids = {row.feature_id for row in rows}
-    locks.lock_grants(customer_id=customer_id, feature_ids=feature_ids)
-    locks.lock_live_holds(customer_id=customer_id, feature_ids=feature_ids)
+    locks.lock_grants(customer_id=customer.pk, feature_ids=feature_ids)
+    locks.lock_live_holds(customer_id=customer.pk, feature_ids=feature_ids)
+    at = clocks.instant_of(customer, clock=clock)
+    if not all(opening.is_valid(row, at=at) for row in rows if row.is_current):
+        _carried(customer, rows, at=at).write_step()
 
 
 def rederive_step(event: events.Event) -> None:
@@ -74,14 +80,8 @@ def _rederive(
 ) -> None:
     before = {place_of(row): copy(row) for row in rows if row.is_current}
     wanted = before.keys() | set(places)
+    books = _carried(customer, rows, at=at, places=places)
     features = subscription_selectors.features_by_id(ids={each.feature_id for each in wanted})
-    latest = max([at, *(row.decided_at for row in rows)])
-    books = Books(customer_id=customer.pk, at=latest, rows={row.pk: row for row in rows})
-    given = list(Grant.objects.filter(customer=customer, feature_id__in=features).order_by("id"))
-    holds = list(Hold.objects.moving(customer_id=customer.pk, feature_ids=features, at=latest))
-    opening.carry_step(
-        books, customer=customer, places=wanted, features=features, given=given, holds=holds
-    )
     for each in sorted(wanted):
         row, former, feature = books.current.get(each), before.get(each), features[each.feature_id]
         if row is None:
@@ -91,6 +91,22 @@ def _rederive(
         if not feature.is_allocated:
             prorating.prorate(books, row=row, units=moved.units.get(feature.id, 0))
     books.write_step()
+
+
+def _carried(
+    customer: Customer, rows: Sequence[Balance], *, at: datetime, places: Collection[Place] = ()
+) -> Books:
+    """Return books on the rows, carried to the instant by what is in force; not yet written."""
+    wanted = {place_of(row) for row in rows if row.is_current} | set(places)
+    features = subscription_selectors.features_by_id(ids={each.feature_id for each in wanted})
+    latest = max([at, *(row.decided_at for row in rows)])
+    books = Books(customer_id=customer.pk, at=latest, rows={row.pk: row for row in rows})
+    given = list(Grant.objects.filter(customer=customer, feature_id__in=features).order_by("id"))
+    holds = list(Hold.objects.moving(customer_id=customer.pk, feature_ids=features, at=latest))
+    opening.carry_step(
+        books, customer=customer, places=wanted, features=features, given=given, holds=holds
+    )
+    return books
 
 
 def _follow_policy(

@@ -236,6 +236,7 @@ class Books:
                 )
             expiring.mark_step(holds)
             self._due |= {row.pk for row in due}
+            self._settle_accounts()  # what came back decides, and what had no way back
 
     def open_accounts_step(self) -> None:
         """Lock the grants of every current row that draws on them, before holds are locked."""
@@ -276,8 +277,7 @@ class Books:
         The rows' check against their ceiling stands as the second guard.
         """
         db.transaction_required()
-        for place, account in self._accounts.items():
-            self._settle(self.current[place], account.state)
+        self._settle_accounts()
         touched = [row for pk, row in self.rows.items() if pk in self._moves or self._is_dirty(pk)]
         for row in touched:
             self._alert(row)
@@ -290,6 +290,10 @@ class Books:
                 row=self.current[place],
                 foreign=account.foreign,
             )
+
+    def _settle_accounts(self) -> None:
+        for place, account in self._accounts.items():
+            self._settle(self.current[place], account.state)
 
     def _settle(self, row: Balance, state: State) -> None:
         """Write on the row what its sources have come to; consuming leaves the limit alone."""

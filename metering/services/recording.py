@@ -87,7 +87,7 @@ def feed_step(*, customer: Customer, fed: Sequence[Fed], clock: clocks.Clock) ->
     refuses. What a subscription used that has ended by now is told: `usage.recorded_late`.
     """
     db.transaction_required()
-    events.lock_for(event_types=(RECORDED_LATE,), customer_id=customer.pk)
+    events.lock_for(event_types=(RECORDED_LATE,), customer=customer, clock=clock)
     features = {each.feature.id: each.feature for each in fed}
     books = opening.open_slow_step(
         customer=customer,

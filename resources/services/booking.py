@@ -167,7 +167,7 @@ def book_step(
     customer = owned_holds.lock_customer_step(customer_id=order.customer_id)
     clock = clocks.customer_clock(customer, clock=clock)
     locks.lock_resources(resource_ids=list(places))
-    events.lock_for(event_types=publishing.ALL, customer_id=customer.pk)
+    events.lock_for(event_types=publishing.ALL, customer=customer, clock=clock)
     decided = decide_step(order, places=places, customer=customer, at=clock.now())
     row = Booking(pk=uuid7(), customer=customer, series=series)
     exchanged = owned_holds.exchange_step(

@@ -31,6 +31,7 @@ def confirm(*, row: Booking, keyed: KeyedRequest, render: Render, clock: clocks.
         move=lambda locked: confirm_step(locked, clock=clock),
         keyed=keyed,
         render=render,
+        clock=clock,
     )
 
 
@@ -81,6 +82,7 @@ def cancel(
         move=lambda locked: cancel_step(locked, actor=actor, clock=clock, is_free=is_free),
         keyed=keyed,
         render=render,
+        clock=clock,
     )
     if not recorded.replayed:
         waiting.offer_freed(row=row, clock=clock)
@@ -94,7 +96,7 @@ def confirm_by_staff(*, booking_id: UUID, clock: clocks.Clock) -> Booking:
     :raises InvalidTransition: where it has lapsed or ended.
     """
     with db.transaction():
-        row = settling.lock_step(booking_id=booking_id)
+        row = settling.lock_step(booking_id=booking_id, clock=clock)
         confirm_step(row, clock=clock)
         return row
 
@@ -106,7 +108,7 @@ def check_in_by_staff(*, booking_id: UUID, clock: clocks.Clock) -> Booking:
     :raises InvalidTransition: earlier than an hour before the start, or after the end.
     """
     with db.transaction():
-        row = settling.lock_step(booking_id=booking_id)
+        row = settling.lock_step(booking_id=booking_id, clock=clock)
         check_in_step(row, clock=clock)
         return row
 
@@ -120,7 +122,7 @@ def cancel_by_staff(
     :raises InvalidTransition: where the booking has begun or ended.
     """
     with db.transaction():
-        row = settling.lock_step(booking_id=booking_id)
+        row = settling.lock_step(booking_id=booking_id, clock=clock)
         cancel_step(row, actor=actor, clock=clock, is_free=is_free)
     waiting.offer_freed(row=row, clock=clock)
     return row
@@ -136,7 +138,7 @@ def cancel_closed(*, booking_id: UUID, actor: Actor, clock: clocks.Clock) -> Boo
     :raises InvalidTransition: where it was given up, has lapsed, or nobody came.
     """
     with db.transaction():
-        row = settling.lock_step(booking_id=booking_id)
+        row = settling.lock_step(booking_id=booking_id, clock=clock)
         if row.state == State.CANCELLED:
             return row
         clock = clocks.customer_clock(row.customer, clock=clock)
@@ -189,6 +191,7 @@ def check_in(*, row: Booking, keyed: KeyedRequest, render: Render, clock: clocks
         move=lambda locked: check_in_step(locked, clock=clock),
         keyed=keyed,
         render=render,
+        clock=clock,
     )
 
 
@@ -216,7 +219,7 @@ def mark_no_show(*, booking_id: UUID, actor: Actor, clock: clocks.Clock) -> Book
     :raises InvalidTransition: before the start, after a check-in, or where it has ended otherwise.
     """
     with db.transaction():
-        row = settling.lock_step(booking_id=booking_id)
+        row = settling.lock_step(booking_id=booking_id, clock=clock)
         clock = clocks.customer_clock(row.customer, clock=clock)
         asked_at = clock.now()
         if row.state == State.NO_SHOW:
@@ -232,13 +235,15 @@ def mark_no_show(*, booking_id: UUID, actor: Actor, clock: clocks.Clock) -> Book
         return row
 
 
-def _keyed(*, row: Booking, move: Move, keyed: KeyedRequest, render: Render) -> Recorded:
+def _keyed(
+    *, row: Booking, move: Move, keyed: KeyedRequest, render: Render, clock: clocks.Clock
+) -> Recorded:
     """Move the booking once under the key, and record the rendered answer."""
 
     @db.operation
     def run() -> Recorded:
         with turns.of(customer_id=row.customer_id), db.transaction():
-            locked = settling.lock_step(booking_id=row.pk)
+            locked = settling.lock_step(booking_id=row.pk, clock=clock)
             at = move(locked)
             return idempotency.claim_step(
                 customer_id=row.customer_id,

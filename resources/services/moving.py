@@ -104,7 +104,7 @@ def _move_step(booking_id: UUID, order: Order, *, clock: clocks.Clock) -> tuple[
     places = planning.find_candidates(order)
     occupied = Allocation.objects.filter(booking=booking_id).values_list("resource", flat=True)
     locks.lock_resources(resource_ids={*places, *occupied})
-    events.lock_for(event_types=publishing.ALL, customer_id=customer.pk)
+    events.lock_for(event_types=publishing.ALL, customer=customer, clock=clock)
     row = Booking.objects.select_related("customer", "venue").get(pk=booking_id)
     asked_at = clock.now()
     _refuse_unmovable(row, at=asked_at, is_waived=order.is_policy_waived)

@@ -55,7 +55,7 @@ def settle_due(*, clock: clocks.Clock, limit: int = BATCH_MAX) -> Settled:
 def settle(*, booking_id: UUID, clock: clocks.Clock) -> Booking | None:
     """Bring one booking to where the clock has it, and return it; None where nothing was due."""
     with db.transaction():
-        row = lock_step(booking_id=booking_id)
+        row = lock_step(booking_id=booking_id, clock=clock)
         clock = clocks.customer_clock(row.customer, clock=clock)
         due = standing.due(row, at=clock.now())
         if not is_news(row, due=due):
@@ -68,13 +68,13 @@ def settle(*, booking_id: UUID, clock: clocks.Clock) -> Booking | None:
 def release(*, booking_id: UUID, clock: clocks.Clock) -> None:
     """Give up a booking that is still held, at once; any other stays as it is."""
     with db.transaction():
-        row = lock_step(booking_id=booking_id)
+        row = lock_step(booking_id=booking_id, clock=clock)
         if row.state == State.HELD:
             due = Due(state=State.EXPIRED, percent=0, ended_at=clock.now())
             settle_step(row, due=due, clock=clock)
 
 
-def lock_step(*, booking_id: UUID) -> Booking:
+def lock_step(*, booking_id: UUID, clock: clocks.Clock) -> Booking:
     """Lock the booking's customer, read it under that lock, and lock its resources.
 
     Every change of a booking stands behind its customer's lock; whose it is never changes.
@@ -88,7 +88,7 @@ def lock_step(*, booking_id: UUID) -> Booking:
     row = selectors.shown(Booking.objects.filter(pk=booking_id)).get()
     row.customer = customer
     locks.lock_resources(resource_ids=[each.resource_id for each in row.allocations.all()])
-    events.lock_for(event_types=publishing.ALL, customer_id=customer.pk)
+    events.lock_for(event_types=publishing.ALL, customer=customer, clock=clock)
     return row
 
 

@@ -94,7 +94,7 @@ def lock_rows_step(*, customer: Customer, clock: clocks.Clock) -> Locked:
     """Take the locks that follow a customer's, then read the time; settling is the caller's."""
     rows = locks.lock_subscriptions(customer_id=customer.pk)
     selectors.give_prices(rows)
-    events.lock_for(event_types=timeline.EVENT_TYPES, customer_id=customer.pk)
+    events.lock_for(event_types=timeline.EVENT_TYPES, customer=customer, clock=clock)
     return Locked(customer=customer, rows=rows, at=clocks.instant_of(customer, clock=clock))
 
 

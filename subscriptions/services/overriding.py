@@ -132,7 +132,7 @@ def _lock_step(customer_id: UUID, clock: clocks.Clock) -> datetime:
     except Customer.DoesNotExist as error:
         raise errors.NotFound("There is no such customer.") from error
     locks.lock_subscriptions(customer_id=customer_id)
-    events.lock_for(event_types=(CHANGED,), customer_id=customer_id)
+    events.lock_for(event_types=(CHANGED,), customer=customer, clock=clock)
     return clocks.instant_of(customer, clock=clock)
 
 

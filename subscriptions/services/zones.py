@@ -1,9 +1,10 @@
 """Let a customer's subscriptions follow him into another time zone, from their next boundary on."""
 
 from datetime import datetime
-from uuid import UUID
 
 from core import actors, db, events, periods
+from core.clock import Clock
+from core.models import Customer
 from subscriptions import locks, renewals, status
 from subscriptions.models import Subscription
 from subscriptions.services import timeline
@@ -11,9 +12,9 @@ from subscriptions.services import timeline
 ZONE_CHANGED = "time_zone_changed"
 
 
-def lock_rows(customer_id: UUID) -> None:
+def lock_rows(customer: Customer, clock: Clock) -> None:  # noqa: ARG001 - an events.Lock
     """Lock the subscriptions that may follow, before the clock is read."""
-    locks.lock_subscriptions(customer_id=customer_id)
+    locks.lock_subscriptions(customer_id=customer.pk)
 
 
 def follow_step(event: events.Event) -> None:

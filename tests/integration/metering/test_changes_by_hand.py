@@ -57,7 +57,9 @@ def change_plan(row: Subscription, plan, *, at, policy: str = "keep") -> None:
     """Move a subscription to another plan as a service does: write, then publish the fact."""
     with db.transaction():
         customer = owned_holds.lock_customer_step(customer_id=row.customer_id)
-        events.lock_for(event_types=(lifecycle.CHANGED,), customer_id=customer.pk)
+        events.lock_for(
+            event_types=(lifecycle.CHANGED,), customer=customer, clock=factories.standing(at)
+        )
         former = Subscription.objects.get(pk=row.pk)
         Subscription.objects.filter(pk=row.pk).update(plan_version=plan.versions.get())
         payload = {

@@ -521,6 +521,48 @@ FOUND = {
             ("wait", {"seconds": 95 * 86_400}),
         ],
     ),
+    "plan_change_after_recurrences_that_nobody_saw": (
+        Life,
+        [
+            ("change_plan", {}),
+            ("consume", {"wanted": [("exports", 26)], "is_grouped": True}),
+            (
+                "grant",
+                {
+                    "feature": "exports",
+                    "count": 6,
+                    "category": "promotional",
+                    **LASTING,
+                    "priority": 150,
+                    "recurs": "day",
+                },
+            ),
+            ("wait", {"seconds": 10 * 86_400}),
+            ("change_plan", {}),
+        ],
+    ),
+    "dead_hold_whose_units_have_no_way_back_and_who_asks_next": (
+        Life,
+        [
+            (
+                "grant",
+                {
+                    "feature": "exports",
+                    "count": 12,
+                    "category": "promotional",
+                    **LASTING,
+                    "priority": 50,
+                    "life": 90,
+                },
+            ),
+            ("hold", {"wanted": [("exports", 25)], "ttl": 100}),
+            ("wait", {"seconds": 95}),
+            ("record", {"feature": "exports", "count": 1}),
+            ("grant", {"feature": "exports", "count": 1, "category": "paid", **LASTING}),
+            ("wait", {"seconds": 60}),
+            ("hold", {"wanted": [("exports", 21)], "ttl": 3691}),
+        ],
+    ),
     "lowered_limit_takes_from_who_burnt_last": (
         RollingLife,
         [
