@@ -13,7 +13,7 @@ from core.models import Customer
 DEFAULT_ISSUER = "default"
 
 
-def lock_nothing(customer: Customer, clock: Clock) -> None:
+def lock_nothing(*, customer: Customer, clock: Clock) -> None:
     """Lock nothing more: the steps of billing write under the customer's lock alone."""
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from core import db
@@ -20,8 +21,15 @@ class Event:
     payload: dict[str, object] = field(default_factory=dict)
 
 
-Lock = Callable[[Customer, Clock], None]
 Step = Callable[[Event], None]
+
+
+class Lock(Protocol):
+    """Take locks for a customer, and settle what the time alone has brought."""
+
+    def __call__(self, *, customer: Customer, clock: Clock) -> None:
+        """Do so in the caller's transaction, before he reads the time."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +93,7 @@ def lock_for(*, event_types: Iterable[str], customer: Customer, clock: Clock) ->
     db.transaction_required()
     locks = [subscriber.lock for name in event_types for subscriber in _subscribers.get(name, ())]
     for lock in dict.fromkeys(locks):
-        lock(customer, clock)
+        lock(customer=customer, clock=clock)
 
 
 def publish(event: Event) -> None:

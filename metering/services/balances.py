@@ -22,7 +22,7 @@ NOTHING = Moved(units={})
 KEEP, PRORATE, RESET, CARRY = "keep", "prorate_limit", "reset", "carry_balance"
 
 
-def lock_rows_of_change(customer: Customer, clock: clocks.Clock) -> None:
+def lock_rows_of_change(*, customer: Customer, clock: clocks.Clock) -> None:
     """Lock every open balance of the customer, its grants and holds, and settle it.
 
     What a balance came to by the time is settled by what was in force until now; only then may

@@ -12,7 +12,7 @@ from subscriptions.services import timeline
 ZONE_CHANGED = "time_zone_changed"
 
 
-def lock_rows(customer: Customer, clock: Clock) -> None:  # noqa: ARG001 - an events.Lock
+def lock_rows(*, customer: Customer, clock: Clock) -> None:  # noqa: ARG001 - an events.Lock
     """Lock the subscriptions that may follow, before the clock is read."""
     locks.lock_subscriptions(customer_id=customer.pk)
 

@@ -62,6 +62,7 @@ def mailed_token() -> str:
 def work_of(action) -> tuple[int, int, int]:
     """Return a request's status, statements and password hashes."""
     real, hashes = MD5PasswordHasher.encode, []
+    clock.process_clock().now()  # asks the database once a minute: not while this counts
 
     def encode(self, *args, **kwargs):
         hashes.append(1)
