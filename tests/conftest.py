@@ -1,6 +1,7 @@
 """Share what every test needs: a clock that stands still, and a clean process."""
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -156,3 +157,9 @@ def _fast_passwords(settings) -> None:
 def _static_files_when_asked(settings) -> None:
     """Look for a static file when it is asked for, not for all of them in each test's client."""
     settings.WHITENOISE_AUTOREFRESH = True
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is imported and collected out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
