@@ -2,8 +2,9 @@
 
 The checks read files and run beside each other. The suite runs once on PostgreSQL, and its rules
 are measured by coverage there; SQLite runs again what it could answer otherwise: services,
-the usage API and races. What never asks the database (units, the house) or asks it only for rows
-to show (the admin, the matrix of callers, generated requests) runs once.
+the usage API and races. What never asks the database (units, the house), brings its own (README,
+servers) or asks it only for rows to show (the admin, the matrix of callers, generated requests)
+runs once.
 """
 
 import concurrent.futures
@@ -34,6 +35,7 @@ PRODUCTION = {
 WORKERS = "2"
 SUITE = (*TOOL, "pytest", "-n", WORKERS, "-q")
 ON_SQLITE = ("tests/integration", "tests/api/metering", "tests/concurrency")
+NOT_ON_SQLITE = ("**/test_admin.py", "**/test_readme.py", "**/test_servers.py")
 CHECKS: Mapping[str, tuple[str, ...]] = {
     "types": (*TOOL, "mypy", "."),
     "lint": (*TOOL, "ruff", "check", "."),
@@ -44,7 +46,12 @@ CHECKS: Mapping[str, tuple[str, ...]] = {
     "schema": (*MANAGE, "schema", "--check"),
 }
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "sqlite": (*SUITE, *ON_SQLITE, "--ignore-glob=**/test_admin.py", "--no-cov"),
+    "sqlite": (
+        *SUITE,
+        *ON_SQLITE,
+        *(f"--ignore-glob={each}" for each in NOT_ON_SQLITE),
+        "--no-cov",
+    ),
     "postgres": (*SUITE, "--cov", "--cov-report=term:skip-covered"),
 }
 STEPS = {**CHECKS, **SUITES}
