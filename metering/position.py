@@ -81,16 +81,15 @@ def other_row(
     found: Balance | None,
     *,
     derived: Derived,
-    given: Iterable[Grant],
+    granted_units: int,
     facts: CustomerFacts,
     feature: FeatureFacts,
     scope: str,
-    at: datetime,
 ) -> Balance:
     """Return the row of another period than the current one: it counts, and decides nothing.
 
-    One of a period to come has what the entitlement is at that instant, and what is left of the
-    grants that are active then, without rollover.
+    One of a period to come has what the entitlement is at that instant, without rollover, and
+    `granted_units` more.
     """
     row = found
     if row is None:
@@ -100,9 +99,7 @@ def other_row(
     if derived.allowance_units is None:
         row.limit_units = None
     else:
-        active = [each for each in given if grants.source_of(each).is_active(at)]
-        left = sum(each.remaining_units for each in active)
-        row.limit_units = derived.allowance_units + left
+        row.limit_units = derived.allowance_units + granted_units
     row.denial_code = derived.denial_code
     row.mode, row.overage_cap_units = derived.terms.mode, derived.terms.overage_cap_units
     row.ceiling_units = ceiling_of(row)

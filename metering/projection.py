@@ -9,12 +9,13 @@ from datetime import datetime
 
 from core import periods
 from core.models import Customer
-from metering import alerts, burndown, derivation, grants
+from metering import alerts, burndown, derivation, grants, promises
 from metering import position as rows
 from metering.burndown import Burn, Item, Source, State
 from metering.derivation import Derived
 from metering.models import Balance, Hold
 from metering.position import ALLOWANCE, Carried, Position
+from metering.promises import Outlook
 from subscriptions.facts import CustomerFacts
 
 
@@ -65,8 +66,10 @@ def _finish(walk: "_Walk", derived: Derived, *, at: datetime) -> None:
     row, state, terms = walk.row, walk.state, derived.terms
     if row is None or derived.period is None:
         raise AssertionError
+    kept = 0
     if state is not None:
-        left = int(burndown.balance(state, at=at))
+        kept = walk.outlook().kept_now(state, at=at, starts_at=row.period_starts_at)
+        left = int(burndown.balance(state, at=at)) - kept
         row.limit_units = row.counted_units - int(state.overage) + left
         row.is_plain = walk.is_plain(at=at)
         row.allowance_left_units = None if row.is_plain else int(state.sources[ALLOWANCE].balance)
@@ -80,8 +83,8 @@ def _finish(walk: "_Walk", derived: Derived, *, at: datetime) -> None:
     changes += [grants.next_change_at(each, at=at) for each in walk.grants]
     row.valid_until = min((each for each in changes if each is not None), default=None)
     row.decided_at = max(at, row.decided_at or at)
-    if walk.facts.customer.test_clock_at is not None:
-        row.valid_until = at  # his time is his own: every operation takes the slow path
+    if kept or walk.facts.customer.test_clock_at is not None:
+        row.valid_until = at  # other rows or his own time have a say: always on the slow path
     alerts.set_thresholds(row, percents=terms.alert_percents, own=walk.position.thresholds)
 
 
@@ -130,6 +133,14 @@ class _Walk:
                     burn = Burn(source_id=ALLOWANCE, epoch=row.epoch, units=hold.units, at=at)
                     items.append(Item(id=str(hold.entry_id), at=at, burns=[burn]))
         return items
+
+    def outlook(self) -> Outlook:
+        return Outlook(
+            facts=self.facts,
+            feature=self.position.feature,
+            grants=self.grants,
+            promises=promises.promises_of(self.position.holds) if self.grants else (),
+        )
 
     def derive(self, at: datetime) -> Derived:
         return derivation.derive(
@@ -291,7 +302,7 @@ class _Walk:
             self.opened.append(hold)
             if self.state is not None:
                 item_id = str(hold.entry_id)
-                burndown.use(self.state, item_id=item_id, at=at, units=hold.units)
+                burndown.use(self.state, item_id=item_id, at=at, units=hold.counted_units)
 
     def is_plain(self, *, at: datetime) -> bool:
         """Tell whether the allowance alone covers the period that was opened on the way."""

@@ -81,15 +81,19 @@ class HoldQuerySet(models.QuerySet["Hold"]):
     """Filter holds."""
 
     def moving(
-        self, *, customer_id: UUID, feature_ids: Iterable[int], at: datetime
+        self, *, customer_id: UUID, feature_ids: Iterable[int] | None, at: datetime
     ) -> "HoldQuerySet":
-        """Keep the live holds that are dead by the instant, or wait for their period."""
-        return self.filter(
-            Q(expires_at__lte=at) | Q(is_provisional=True),
-            customer_id=customer_id,
-            feature_id__in=list(feature_ids),
-            state=Hold.State.LIVE,
-        ).order_by("id")
+        """Keep the live holds that are dead by the instant, and what waits for its period.
+
+        None for `feature_ids` means every feature.
+        """
+        is_waiting = Q(is_provisional=True, state__in=Hold.COUNTING_STATES)
+        found = self.filter(
+            is_waiting | Q(expires_at__lte=at, state=Hold.State.LIVE), customer_id=customer_id
+        )
+        if feature_ids is not None:
+            found = found.filter(feature_id__in=list(feature_ids))
+        return found.order_by("id")
 
 
 class Hold(models.Model):
@@ -97,7 +101,8 @@ class Hold(models.Model):
 
     Dead at `expires_at`, whatever is stored. The rows of one operation end together; one that
     is drawn for another draws from a pool or the customer's balance. An owned hold has no
-    expiry and ends only by its owner. A provisional one waits for its period to open.
+    expiry and ends only by its owner. A provisional one waits for its period to open, also where
+    it is captured before: then it burns.
     """
 
     class State(models.TextChoices):
@@ -105,6 +110,8 @@ class Hold(models.Model):
         CAPTURED = "captured"
         RELEASED = "released"
         EXPIRED = "expired"
+
+    COUNTING_STATES = (State.LIVE, State.CAPTURED)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     operation_id = models.UUIDField(db_index=True)
@@ -153,11 +160,21 @@ class Hold(models.Model):
                 condition=Q(state="live"),
                 name="hold_live_by_customer",
             ),
+            models.Index(
+                fields=["customer", "feature"],
+                condition=Q(is_provisional=True),
+                name="hold_waiting_by_customer",
+            ),
             models.Index(fields=["owner"], condition=~Q(owner=""), name="hold_by_owner"),
         ]
 
     def __str__(self) -> str:
         return f"{self.units} of {self.feature_id} held by {self.customer_id}"
+
+    @property
+    def counted_units(self) -> int:
+        """Return what counts of it: what is held, or was captured."""
+        return self.captured_units if self.state == Hold.State.CAPTURED else self.units
 
 
 class Burn(models.Model):

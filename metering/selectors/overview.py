@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db.models import Q
-
 from core import clock as clocks
 from core.models import Customer
 from metering import decision, derivation, projection
@@ -150,12 +148,8 @@ class _Source:
         if self._moving is None:
             customer = self.facts.customer
             given = list(Grant.objects.filter(customer=customer).order_by("id"))
-            holds = Hold.objects.filter(
-                Q(expires_at__lte=self.at) | Q(is_provisional=True),
-                customer=customer,
-                state=Hold.State.LIVE,
-            )
-            self._moving = (given, list(holds.order_by("id")))
+            holds = Hold.objects.moving(customer_id=customer.pk, feature_ids=None, at=self.at)
+            self._moving = (given, list(holds))
         return self._moving
 
 

@@ -13,19 +13,17 @@ from uuid import UUID
 
 from django.db.models import BigIntegerField, F, Value
 
-from core import db, events
-from core.clock import rfc3339
-from metering import alerts, burndown, locks, position
+from core import db
+from metering import burndown, locks, position
 from metering.burndown import State
 from metering.decision import Place
 from metering.models import Balance, Grant, Hold
 from metering.position import ALLOWANCE, Carried
+from metering.promises import Outlook, promises_of
 from metering.selectors.items import Snapshot
-from metering.services import expiring, provenance
-from subscriptions.facts import CustomerFacts
+from metering.services import crossing, expiring, provenance
+from subscriptions.facts import CustomerFacts, FeatureFacts
 
-THRESHOLD_REACHED = "usage.threshold_reached"
-COUNTERS = ("used_units", "held_units", "carried_units")
 DERIVED = (
     "is_current",
     "mode",
@@ -64,8 +62,8 @@ class _Account:
 class Books:
     """The locked rows of one transaction at its instant; `write_step` writes what moved.
 
-    `codes` name the denial of a place without a row; `facts` and `given` are what the slow
-    path derived from.
+    `codes` name the denial of a place without a row; `facts`, `features` and `given` are what the
+    slow path derived from, `promised` the holds of periods to come by the lines that made them.
     """
 
     customer_id: UUID
@@ -73,7 +71,9 @@ class Books:
     rows: dict[int, Balance] = field(default_factory=dict)
     codes: Mapping[Place, str] = field(default_factory=dict)
     facts: CustomerFacts | None = None
+    features: Mapping[int, FeatureFacts] = field(default_factory=dict)
     given: Sequence[Grant] = ()
+    promised: dict[UUID, Hold] = field(default_factory=dict)
     _accounts: dict[Place, _Account] = field(default_factory=dict)
     _moves: dict[int, Counter[str]] = field(default_factory=dict)
     _derived: set[int] = field(default_factory=set)
@@ -137,6 +137,24 @@ class Books:
         account = self._account(row)
         return account.state if account is not None else None
 
+    def outlook(self, place: Place) -> Outlook | None:
+        """Return what stands in view at the place; None where nothing lasts over periods."""
+        given = [each for each in self.given if each.feature_id == place.feature_id]
+        if self.facts is None or place.scope or not given:
+            return None
+        waiting = (each for each in self.promised.values() if _place_of_hold(each) == place)
+        return Outlook(
+            facts=self.facts,
+            feature=self.features[place.feature_id],
+            grants=given,
+            promises=promises_of(waiting),
+        )
+
+    def state_at(self, place: Place) -> State | None:
+        """Return the engine's state at a place that draws on more than its allowance."""
+        account = self._accounts.get(place)
+        return account.state if account is not None else None
+
     def replace_step(self, row: Balance, fresh: Balance, *, holds: Sequence[Hold]) -> None:
         """Let a fresh row decide in a row's place, and move its open holds there."""
         moving = sum(hold.units for hold in holds)
@@ -187,6 +205,10 @@ class Books:
         current = self.current.get(place_of(row))
         account = self._account(current) if current is not None else None
         self._move(row, used_units=-used, held_units=-held)
+        promise = self.promised.pop(entry_id, None)
+        if promise is not None and used < 0:  # captured before its period: it waits on
+            promise.state, promise.captured_units = Hold.State.CAPTURED, -used
+            self.promised[entry_id] = promise
         if account is None or current is None or not returned:
             return
         provenance.load_item(
@@ -236,7 +258,7 @@ class Books:
                 )
             expiring.mark_step(holds)
             self._due |= {row.pk for row in due}
-            self._settle_accounts()  # what came back decides, and what had no way back
+            self.settle_accounts()  # what came back decides, and what had no way back
 
     def open_accounts_step(self) -> None:
         """Lock the grants of every current row that draws on them, before holds are locked."""
@@ -277,10 +299,11 @@ class Books:
         The rows' check against their ceiling stands as the second guard.
         """
         db.transaction_required()
-        self._settle_accounts()
+        self.settle_accounts()
         touched = [row for pk, row in self.rows.items() if pk in self._moves or self._is_dirty(pk)]
         for row in touched:
-            self._alert(row)
+            if crossing.publish_step(row, at=self.at):
+                self._derived.add(row.pk)
         if touched:
             self._update(touched)
         for place, account in self._accounts.items():
@@ -291,7 +314,8 @@ class Books:
                 foreign=account.foreign,
             )
 
-    def _settle_accounts(self) -> None:
+    def settle_accounts(self) -> None:
+        """Let the rows know what their sources came to, before who asks next is decided."""
         for place, account in self._accounts.items():
             self._settle(self.current[place], account.state)
 
@@ -299,10 +323,14 @@ class Books:
         """Write on the row what its sources have come to; consuming leaves the limit alone."""
         if row.is_plain:
             return
-        left = int(state.sources[ALLOWANCE].balance)
-        if left != row.allowance_left_units or row.pk in self._derived:
+        left, outlook = int(state.sources[ALLOWANCE].balance), self.outlook(place_of(row))
+        if left != row.allowance_left_units or row.pk in self._derived or outlook is not None:
             row.allowance_left_units = left
             balance = int(burndown.balance(state, at=self.at))
+            if outlook is not None:
+                kept = outlook.kept_now(state, at=self.at, starts_at=row.period_starts_at)
+                balance -= kept
+                row.valid_until = self.at if kept else row.valid_until
             row.limit_units = row.counted_units - int(state.overage) + balance
             row.ceiling_units = position.ceiling_of(row)
             self._derived.add(row.pk)
@@ -348,31 +376,9 @@ class Books:
     def _note(self, balance_id: int, **counters: int) -> None:
         self._moves.setdefault(balance_id, Counter()).update(counters)
 
-    def _alert(self, row: Balance) -> None:
-        """Publish the thresholds that this commit crosses, each once a period."""
-        counted = row.used_units + row.held_units
-        if row.alert_units is None or counted < row.alert_units:
-            return
-        for each in alerts.crossed(row):
-            payload: dict[str, object] = {
-                "feature": row.feature.key,
-                "scope": row.scope,
-                "percent": each["percent"],
-                "units": each["units"],
-                "threshold_units": each["at_units"],
-                "counted_units": counted,
-                "limit_units": row.limit_units,
-                "period_starts_at": rfc3339(row.period_starts_at),
-            }
-            events.publish(
-                events.Event(
-                    event_type=THRESHOLD_REACHED,
-                    customer_id=self.customer_id,
-                    occurred_at=self.at,
-                    payload=payload,
-                )
-            )
-        self._derived.add(row.pk)
+
+def _place_of_hold(hold: Hold) -> Place:
+    return Place(hold.feature_id, hold.scope)
 
 
 def place_of(row: Balance) -> Place:

@@ -199,6 +199,8 @@ def held_lines(
             hold.expires_at, hold.owner = until, owner
             hold.usage_at = usage_at or books.at
             hold.is_provisional = not row.is_current
+            if hold.is_provisional:
+                books.promised[line.pk] = hold
             holds.append(hold)
     return lines.all(), holds
 

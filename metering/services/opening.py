@@ -14,6 +14,7 @@ from core.models import Customer
 from metering import derivation, grants, locks, projection
 from metering import position as rows_of
 from metering.decision import Place
+from metering.derivation import Derived
 from metering.models import AlertThreshold, Balance, Grant, Hold
 from metering.selectors import positions
 from metering.services.books import Books, RowsMissing, place_of
@@ -212,14 +213,14 @@ def row_at_step(
     if current is not None and current.period_starts_at == starts_at:
         return current
     found = [row for row in own if row.period_starts_at == starts_at]
+    stored = max(found, key=lambda each: each.generation, default=None)
     row = rows_of.other_row(
-        max(found, key=lambda each: each.generation, default=None),
+        stored,
         derived=derived,
-        given=given,
+        granted_units=_granted_units(books, place, derived, stored=stored, at=at),
         facts=books.facts,
         feature=feature,
         scope=scope,
-        at=at,
     )
     if row._state.adding:  # noqa: SLF001 - Django tells only here whether it is stored
         row.decided_at = books.at
@@ -228,6 +229,22 @@ def row_at_step(
     else:
         books.settle(row)
     return row
+
+
+def _granted_units(
+    books: Books, place: Place, derived: Derived, *, stored: Balance | None, at: datetime
+) -> int:
+    """Return what grants give to the period of an instant, beside what is promised to others."""
+    outlook = books.outlook(place)
+    if outlook is None:
+        return 0
+    state = books.state_at(place)
+    return outlook.granted_units(
+        state.sources if state is not None else {},
+        at=books.at,
+        usage_at=at,
+        own_units=(derived.allowance_units or 0) - (stored.counted_units if stored else 0),
+    )
 
 
 def _holds(row: Balance, *, at: datetime) -> bool:
@@ -248,7 +265,7 @@ def carry_step(
     """Carry the places to the books' instant, by facts read now; the caller holds all locks."""
     past = subscription_selectors.get_customer_facts(customer=customer, ended_after=ended_after)
     facts = replace(past, ended=())
-    books.facts, books.given = past, given
+    books.facts, books.features, books.given = past, features, given
     thresholds = list(AlertThreshold.objects.filter(customer=customer, feature_id__in=features))
     rows = list(books.rows.values())
     codes = {}
@@ -266,6 +283,7 @@ def carry_step(
         codes[place] = carried.derived.denial_code
         books.adopt_step(carried, stored=stored)
     books.codes = codes
+    books.promised = {each.entry_id: each for each in holds if each.is_provisional}
     for hold in holds:
         if hold.is_provisional and hold.state == Hold.State.LIVE:
             feature = features[hold.feature_id]

@@ -82,6 +82,7 @@ def exchange_step(
     books = opening.open_slow_step(customer=customer, places=places, features=features, clock=clock)
     for end in ends:
         _end(books, end, owner=owner)
+    books.settle_accounts()
     hold_id = _hold(books, items, features, owner=owner, usage_at=usage_at) if items else None
     books.write_step()
     return Exchanged(at=books.at, hold_id=hold_id)

@@ -9,14 +9,15 @@ from django.db.models import Q
 
 from core import errors
 from core.models import Customer
-from metering import derivation, grants, position
+from metering import burndown, derivation, grants, position
 from metering.decision import Place
 from metering.derivation import Derived
 from metering.models import Balance, Grant, Hold, UsageEntry
+from metering.promises import Outlook, Promise
 from metering.selectors import Standing
 from metering.services import happenings, retracing
 from metering.services.retracing import Retraced
-from subscriptions.facts import FeatureFacts
+from subscriptions.facts import CustomerFacts, FeatureFacts
 from subscriptions.selectors import History
 
 Kind = UsageEntry.Kind
@@ -82,7 +83,8 @@ def stood_at(
         for each in given:
             source = retraced.state.sources.get(str(each.pk)) if retraced.state else None
             each.remaining_units = int(source.balance) if source is not None else each.units
-    row = _row(customer, place, derived, read=read, retraced=retraced, at=at)
+    facts = history.facts_at(at)
+    row = _row(facts, feature, derived, scope=scope, read=read, retraced=retraced, at=at)
     return Stood(
         standing=Standing(feature=feature, derived=derived, balance=row),
         grants=_active(given, at),
@@ -137,10 +139,11 @@ def _read(customer: Customer, place: Place, *, since: datetime, at: datetime) ->
 
 
 def _row(
-    customer: Customer,
-    place: Place,
+    facts: CustomerFacts,
+    feature: FeatureFacts,
     derived: Derived,
     *,
+    scope: str,
     read: _Read,
     retraced: Retraced | None,
     at: datetime,
@@ -151,9 +154,9 @@ def _row(
     starts_at, ends_at = derived.period.starts_at, derived.period.ends_at
     own = [line for line in read.lines if line.period_starts_at == starts_at]
     row = Balance(
-        customer=customer,
-        feature_id=place.feature_id,
-        scope=place.scope,
+        customer=facts.customer,
+        feature_id=feature.id,
+        scope=scope,
         period_starts_at=starts_at,
         period_ends_at=ends_at,
         mode=derived.terms.mode,
@@ -172,13 +175,30 @@ def _row(
         denial_code=derived.denial_code,
         decided_at=at,
     )
-    if retraced is not None and retraced.state is not None:
-        left = sum(
-            int(each.balance) for each in retraced.state.sources.values() if each.is_active(at)
-        )
-        row.limit_units = row.counted_units - int(retraced.state.overage) + left
+    state = retraced.state if retraced is not None else None
+    if state is not None:
+        later = _promised(read, since=ends_at, at=at) if ends_at is not None else ()
+        outlook = Outlook(facts=facts, feature=feature, grants=read.given, promises=later)
+        left = int(burndown.balance(state, at=at))
+        left -= outlook.kept_now(state, at=at, starts_at=starts_at)
+        row.limit_units = row.counted_units - int(state.overage) + left
     row.ceiling_units = position.ceiling_of(row)
     return row
+
+
+def _promised(read: _Read, *, since: datetime, at: datetime) -> list[Promise]:
+    """Return what was held then, or captured early, for periods that begin at `since` or later."""
+    undone = {
+        line.reverses.hold_id
+        for line in read.lines
+        if line.kind == Kind.REVERSAL and line.reverses is not None
+    }
+    promises = []
+    for hold in read.holds:
+        units = hold.units if _is_live(hold, at) else hold.captured_units
+        if hold.usage_at >= since and units and hold.operation_id not in undone:
+            promises.append(Promise(usage_at=hold.usage_at, units=units))
+    return promises
 
 
 def _late(read: _Read, starts_at: datetime) -> int:

@@ -5,7 +5,7 @@ happened: resets and moved anchors, amounts, grants, and what was used and given
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -149,7 +149,11 @@ class _Walk:
             self._waiting[each.item_id] = each
         elif each.used_units:
             self._use(each)
-        elif self._waiting.pop(each.item_id, None) is None:
+        elif each.item_id in self._waiting:
+            waiting = self._waiting[each.item_id]
+            left = waiting.used_units - each.returned_units
+            self._waiting[each.item_id] = replace(waiting, used_units=left)
+        else:
             self._give_back(each)
 
     def _use(self, each: Happening) -> None:
@@ -206,7 +210,7 @@ class _Walk:
             if self._ends_at is None or each.usage_at < self._ends_at:
                 del self._waiting[item_id]
                 self._counted += each.used_units
-                if self.state is not None:
+                if self.state is not None and each.used_units:
                     burndown.use(self.state, item_id=item_id, at=at, units=each.used_units)
 
 

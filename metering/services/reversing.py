@@ -136,7 +136,7 @@ def reversed_lines(
         if line.balance_id is None:
             raise AssertionError
         row = books.rows[line.balance_id]
-        for entry_id, units in _burnt_as(line):
+        for entry_id, units in _burnt_as_step(line):
             books.take_off(row, entry_id=entry_id, used=units, returned=units)
         draw = Draw(
             place=Place(line.feature_id, line.scope),
@@ -150,7 +150,7 @@ def reversed_lines(
     return lines.all()
 
 
-def _burnt_as(line: UsageEntry) -> list[tuple[UUID, int]]:
+def _burnt_as_step(line: UsageEntry) -> list[tuple[UUID, int]]:
     """Return the entries that burnt the line's units: a capture's are its hold's, and beyond."""
     if line.kind != Kind.CAPTURE:
         return [(line.pk, line.units)]
@@ -162,6 +162,8 @@ def _burnt_as(line: UsageEntry) -> list[tuple[UUID, int]]:
         drawn_for=line.drawn_for,
         balance_id=line.balance_id,
     )
+    if hold.is_provisional:  # captured before its period, and undone: nothing waits any more
+        Hold.objects.filter(pk=hold.pk).update(is_provisional=False)
     held = min(hold.units, line.units)
     return [each for each in ((hold.entry_id, held), (line.pk, line.units - held)) if each[1]]
 

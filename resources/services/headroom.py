@@ -14,7 +14,8 @@ from metering import decision, derivation, grants, position
 from metering import selectors as metering_selectors
 from metering.decision import Denied, Place
 from metering.derivation import Derived
-from metering.models import Balance, Grant
+from metering.models import Balance, Grant, Hold
+from metering.promises import Outlook, promises_of
 from metering.selectors import Overview
 from metering.services import consumption, drawing
 from metering.services.drawing import For, Wanted
@@ -48,6 +49,7 @@ class Headroom:
     overview: Overview
     rows: Sequence[Balance]
     given: Sequence[Grant]
+    held: Sequence[Hold]
     _known: dict[Place, list[_Known]] = field(default_factory=dict)
 
     def refuse(self, *, units: int, starts_at: datetime) -> str:
@@ -116,14 +118,26 @@ class Headroom:
             for row in self.rows
             if (row.feature_id, row.period_starts_at) == (place.feature_id, starts_at)
         ]
+        row = max(stored, key=lambda row: row.generation, default=None)
+        outlook = Outlook(
+            facts=self.overview.facts,
+            feature=self.features[place.feature_id],
+            grants=own,
+            promises=promises_of(each for each in self.held if each.feature_id == place.feature_id),
+        )
+        granted_units = outlook.granted_units(
+            {},
+            at=self.overview.at,
+            usage_at=instant,
+            own_units=(derived.allowance_units or 0) - (row.counted_units if row else 0),
+        )
         return position.other_row(
-            max(stored, key=lambda row: row.generation, default=None),
+            row,
             derived=derived,
-            given=own,
+            granted_units=granted_units,
             facts=self.overview.facts,
             feature=self.features[place.feature_id],
             scope=place.scope,
-            at=instant,
         )
 
 
@@ -133,13 +147,15 @@ def read(*, customer: Customer, feature_key: str, at: datetime) -> Headroom:
     by_key = drawing.get_metered_features(keys=[feature_key])
     features = dict(consumption.by_id(by_key))
     rows = list(Balance.objects.filter(customer=customer, feature__in=features, scope=""))
-    given = Grant.objects.filter(customer=customer, feature__in=features).order_by("id")
+    given = list(Grant.objects.filter(customer=customer, feature__in=features).order_by("id"))
+    held = Hold.objects.moving(customer_id=customer.pk, feature_ids=features, at=at)
     return Headroom(
         feature=by_key[feature_key],
         features=features,
         overview=metering_selectors.overview_of(facts, rows=rows, at=at),
         rows=rows,
-        given=list(given),
+        given=given,
+        held=list(held) if given else (),
     )
 
 
