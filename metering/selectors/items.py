@@ -22,11 +22,13 @@ class Snapshot:
     """What is stored of a state before it moves: its grants, and its items with their burns.
 
     `passing` items only stand for units of the allowance that come back: they are not stored.
+    Of the lines in `read` there are no other burns than these.
     """
 
     grants: dict[str, tuple[int, int]] = field(default_factory=dict)
     items: dict[str, Figures] = field(default_factory=dict)
     passing: set[str] = field(default_factory=set)
+    read: set[UUID] = field(default_factory=set)
 
 
 def snapshot(*, given: Iterable[Grant], items: Iterable[Item]) -> Snapshot:
@@ -87,9 +89,9 @@ def _outstanding(row: Balance, *, holds: Collection[Hold]) -> list[tuple[UUID, d
     )
 
 
-def items_of_entry(entry_id: UUID, *, current: Balance) -> list[Item]:
-    """Return the item of a line with stored burns; empty where it has none."""
-    return _items(Burn.objects.filter(entry_id=entry_id), current=current)
+def items_of_entries(entry_ids: Iterable[UUID], *, current: Balance) -> list[Item]:
+    """Return the items of the lines that have stored burns, in one statement."""
+    return _items(Burn.objects.filter(entry_id__in=list(entry_ids)), current=current)
 
 
 def _items(rows: "QuerySet[Burn]", *, current: Balance) -> list[Item]:

@@ -248,6 +248,7 @@ class Books:
             )
             if any(hold.balance_id not in self.rows for hold in holds):
                 raise RowsMissing
+            self._load_burns(holds)
             for hold in sorted(holds, key=lambda each: (each.expires_at or self.at, each.pk)):
                 self.take_off(
                     self.rows[hold.balance_id],
@@ -259,6 +260,16 @@ class Books:
             expiring.mark_step(holds)
             self._due |= {row.pk for row in due}
             self.settle_accounts()  # what came back decides, and what had no way back
+
+    def _load_burns(self, holds: Sequence[Hold]) -> None:
+        """Read what the holds burnt, in one statement for each place."""
+        for place, account in self._accounts.items():
+            provenance.load_burns(
+                state=account.state,
+                stored=account.stored,
+                entry_ids=[each.entry_id for each in holds if _place_of_hold(each) == place],
+                current=self.current[place],
+            )
 
     def open_accounts_step(self) -> None:
         """Lock the grants of every current row that draws on them, before holds are locked."""

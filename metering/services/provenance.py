@@ -22,6 +22,19 @@ def load_state_step(row: Balance, *, at: datetime) -> tuple[State, Snapshot]:
     return state, reading.snapshot(given=usable, items=items)
 
 
+def load_burns(
+    *, state: State, stored: Snapshot, entry_ids: Collection[UUID], current: Balance
+) -> None:
+    """Put the lines' items that have stored burns into the state, in one statement."""
+    unread = [each for each in entry_ids if each not in stored.read]
+    if unread:
+        for item in reading.items_of_entries(unread, current=current):
+            if item.id not in state.items:
+                state.items[item.id] = item
+                stored.items[item.id] = reading.figures(item)
+        stored.read.update(unread)
+
+
 def load_item(
     *, state: State, stored: Snapshot, entry_id: UUID, row: Balance, current: Balance, units: int
 ) -> None:
@@ -33,9 +46,7 @@ def load_item(
     item_id = str(entry_id)
     if item_id in state.items:
         return
-    for item in reading.items_of_entry(entry_id, current=current):
-        state.items[item.id] = item
-        stored.items[item.id] = reading.figures(item)
+    load_burns(state=state, stored=stored, entry_ids=[entry_id], current=current)
     if item_id not in state.items and row.epoch == current.epoch:
         at = current.decided_at
         burns = [Burnt(source_id=ALLOWANCE, epoch=row.epoch, units=units, at=at)]

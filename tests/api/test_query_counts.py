@@ -1,7 +1,7 @@
 """Every operation asks the database a constant number of times, however much there is."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -14,8 +14,10 @@ from core.api import authentication
 from core.models import Customer, User
 from core.services.idempotency import KeyedRequest
 from metering.api import showing
-from metering.models import Grant
-from metering.services import granting
+from metering.models import Balance, Grant
+from metering.services import granting, holds
+from metering.services.asking import Request
+from metering.services.drawing import Wanted
 from subscriptions.models import Subscription
 from tests import factories
 
@@ -149,3 +151,21 @@ class TestConsume:
     def test_of_granted_units_are_few_however_many_grants_stand(self, customer, at, units, spent):
         assert self.counted(customer, units, at=at) <= self.GRANTED_MAX
         assert Grant.objects.filter(remaining_units__lt=50).count() == spent
+
+    # and due holds locked, their burns read, both marked and taken off
+    DUE_MAX = GRANTED_MAX + 4
+
+    @pytest.mark.parametrize("due", [1, 4])
+    def test_are_few_however_many_holds_are_due(self, customer, at, due):
+        for _ in range(due):
+            request = Request(
+                customer_id=customer.pk,
+                wanted=[Wanted(feature_key="api_calls", units=60)],
+                keyed=holds.fresh_key(),
+            )
+            holds.create(request, ttl_seconds=1, clock=factories.standing(at))
+        assert self.counted(customer, 1, at=at + timedelta(seconds=5)) <= self.DUE_MAX
+        row = Balance.objects.get()
+        assert (row.used_units, row.held_units) == (1, 0)
+        remaining = sorted(Grant.objects.values_list("remaining_units", flat=True))
+        assert remaining == [49, 50, 50]
