@@ -112,11 +112,15 @@ def _true_up(usage: Usage, *, amount_minor: int) -> Iterator[PlannedLine]:
 
 
 def _credits(usage: Usage, *, amount_minor: int) -> Iterator[PlannedLine]:
-    """Yield what is given back of the period's lines, the newest first: never more than paid."""
+    """Yield what is given back of the period's lines, the newest first: never more than paid.
+
+    What of a line was given back before is left out; what a credit note paid back is not.
+    """
     left = amount_minor
     for line in reversed(usage.billed):
-        part = min(left, line.amount_minor)
         net = line.amount_minor - line.discount_minor
+        former = Fraction(line.credited_minor * line.amount_minor, net) if net else Fraction(0)
+        part = min(left, line.amount_minor - money.rounded(former))
         given = min(
             money.rounded(Fraction(part * net, line.amount_minor)),
             net - line.credited_minor - line.noted_minor,

@@ -181,6 +181,22 @@ class TestReversal:
         till.settle(JUNE)
         assert lines()[1:] == [("proration_credit", 200, -75, (APRIL, MAY), JUNE)]
 
+    def test_gives_back_the_older_line_where_the_newer_was_given_back_before(self, customer, till):
+        till.subscribe("usage", APRIL)
+        factories.consume(customer, 200, at=APRIL + DAY)
+        till.settle(MAY)
+        feed(customer, 40, of=APRIL + DAY, at=MAY + DAY)
+        first = UsageEntry.objects.get(kind="record")
+        feed(customer, 60, of=APRIL + DAY, at=MAY + 2 * DAY)
+        till.settle(JUNE)
+        factories.reverse(customer, first.pk, at=JUNE + DAY)
+        till.settle(JULY)
+        reverse(customer, at=JULY + DAY)
+        till.settle(JULY + 31 * DAY)
+        amounts = [amount for _, _, amount, *_ in lines()]
+        # 150 and 150 were billed; 60 units stand, of which 100 would be free
+        assert amounts == [150, 150, -60, -90, -150]
+
     def test_gives_back_no_more_than_a_credit_note_left(self, customer, till):
         till.subscribe("usage", APRIL)
         factories.consume(customer, 200, at=APRIL + DAY)
