@@ -9,7 +9,7 @@ from core import events
 from core.api import limits
 from core.services import customers, deliveries, jobs
 from metering.enforcement import throttles
-from metering.services import auditing, balances, recording
+from metering.services import afterwards, auditing, balances
 from resources.services import auditing as booking_auditing
 from resources.services import jobs as booking_jobs
 from subscriptions.services import lifecycle, overriding, sweeping, timeline, zones
@@ -39,7 +39,7 @@ def connect() -> None:
         (timeline.PLAN_CHANGED, following.plan_changed_step),
         (timeline.ADD_ONS_CHANGED, following.add_ons_changed_step),
         (timeline.RENEWED, following.renewed_step),
-        (recording.RECORDED_LATE, following.recorded_late_step),
+        (afterwards.RECORDED_LATE, following.recorded_late_step),
     ):
         events.subscribe(
             event_type=event_type,

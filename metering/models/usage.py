@@ -200,3 +200,16 @@ class UsageEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.units} of {self.feature_id} by {self.customer_id}"
+
+    @property
+    def stood_at(self) -> datetime:
+        """Return an instant at which the subscription stood that the line is billed to."""
+        return self.usage_at or self.consumed_at
+
+    @property
+    def counted_at(self) -> datetime:
+        """Return the instant whose billing period counts the line."""
+        ends_at, starts_at = self.period_ends_at, self.period_starts_at
+        is_closed = ends_at is not None and ends_at <= self.consumed_at
+        written_at = starts_at if is_closed and starts_at is not None else self.consumed_at
+        return self.usage_at or written_at

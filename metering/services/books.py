@@ -63,7 +63,8 @@ class Books:
     """The locked rows of one transaction at its instant; `write_step` writes what moved.
 
     `codes` name the denial of a place without a row; `facts`, `features` and `given` are what the
-    slow path derived from, `promised` the holds of periods to come by the lines that made them.
+    slow path derived from, `promised` the holds of periods to come by the lines that made them;
+    `owner_ids` are the ended subscriptions whose usage moved.
     """
 
     customer_id: UUID
@@ -74,6 +75,7 @@ class Books:
     features: Mapping[int, FeatureFacts] = field(default_factory=dict)
     given: Sequence[Grant] = ()
     promised: dict[UUID, Hold] = field(default_factory=dict)
+    owner_ids: set[UUID] = field(default_factory=set)
     _accounts: dict[Place, _Account] = field(default_factory=dict)
     _moves: dict[int, Counter[str]] = field(default_factory=dict)
     _derived: set[int] = field(default_factory=set)

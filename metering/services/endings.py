@@ -14,7 +14,7 @@ from core.services.idempotency import KeyedRequest
 from metering import decision, errors, locks
 from metering.decision import Draw, Place
 from metering.models import Hold, UsageEntry
-from metering.services import ledger, opening
+from metering.services import afterwards, ledger, opening
 from metering.services.books import Books, RowsMissing
 from metering.services.entries import Heading, Lines, show
 from metering.services.opening import Features
@@ -54,7 +54,8 @@ class Ended:
 def capture(ending: Ending, *, clock: clocks.Clock) -> Ended:
     """Count what was held as used, all of it or fewer units; the rest returns to its sources.
 
-    The period of the hold pays, whenever the capture comes. More than was held is counted only
+    The period of the hold pays, whenever the capture comes; where its subscription has ended by
+    now, that is told: `usage.recorded_late`. More than was held is counted only
     where `may_exceed` and it fits. Captured again with the same units, it is answered again.
 
     :raises NotFound: for a hold that is not this customer's.
@@ -62,7 +63,7 @@ def capture(ending: Ending, *, clock: clocks.Clock) -> Ended:
     :raises ExceedsHold: for more units than are held and fit.
     :raises IdempotencyKeyReused, IdempotencyInProgress: as consuming does.
     """
-    return _once(ending, end=_capture, clock=clock)
+    return _once(ending, end=_capture, clock=clock, is_used=True)
 
 
 @db.operation
@@ -90,7 +91,7 @@ def extend(ending: Ending, *, clock: clocks.Clock) -> Ended:
 End = Callable[[Books, Sequence[Hold], Ending], list[UsageEntry]]
 
 
-def _once(ending: Ending, *, end: End, clock: clocks.Clock) -> Ended:
+def _once(ending: Ending, *, end: End, clock: clocks.Clock, is_used: bool = False) -> Ended:
     recorded = _find_recorded(ending)
     if recorded is not None:
         return recorded
@@ -113,6 +114,7 @@ def _once(ending: Ending, *, end: End, clock: clocks.Clock) -> Ended:
             )
         books.write_step()
         ledger.append_step(entries=entries)
+        afterwards.tell_step(books)
         return Ended(entries=entries, holds=locked, replayed=False)
 
     try:
@@ -122,6 +124,7 @@ def _once(ending: Ending, *, end: End, clock: clocks.Clock) -> Ended:
             features=features_of(holds),
             clock=clock,
             act=act,
+            since=min(hold.usage_at for hold in holds) if is_used else None,
         )
     except (idempotency.KeyTaken, core_errors.DomainError):
         recorded = _find_recorded(ending)
@@ -199,13 +202,15 @@ def capture_lines(
 ) -> list[UsageEntry]:
     """Count captured units of live holds (all for None), return the rest; mark the holds.
 
-    A mapping gives the units of each item by the id of its feature.
+    A mapping gives the units of each item by the id of its feature. Whose subscription has ended
+    since the instant of the hold owns them still; the caller tells of him.
 
     :raises ExceedsHold: for more units than are held and fit.
     """
     asked = {hold.item: _asked_of(hold, units=units) for hold in holds if hold.drawn_for is None}
     held = {hold.item: hold.units for hold in holds if hold.drawn_for is None}
     lines = Lines(heading=heading)
+    features, ended = features_of(holds), afterwards.list_ended(books)
     for hold in holds:
         row = books.rows[hold.balance_id]
         taken = asked[hold.item] * (hold.units // held[hold.item])
@@ -227,6 +232,10 @@ def capture_lines(
         if beyond:
             books.count(row, entry_id=line.pk, used=beyond)
         line.hold_id, line.expires_at = hold.operation_id, hold.expires_at
+        owner = afterwards.find_owner(
+            ended, feature=features[hold.feature_id], stood_at=hold.usage_at
+        )
+        afterwards.give_step(line, owner=owner, books=books)
         show(line, balance=row)
         _mark(hold, State.CAPTURED, books=books, captured_units=taken)
     return lines.all()

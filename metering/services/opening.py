@@ -7,7 +7,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from core import clock as clocks
-from core import db
+from core import db, events
 from core import errors as core_errors
 from core import locks as core_locks
 from core.models import Customer
@@ -17,6 +17,7 @@ from metering.decision import Place
 from metering.derivation import Derived
 from metering.models import AlertThreshold, Balance, Grant, Hold
 from metering.selectors import positions
+from metering.services import afterwards
 from metering.services.books import Books, RowsMissing, place_of
 from subscriptions import locks as subscription_locks
 from subscriptions import selectors as subscription_selectors
@@ -59,11 +60,13 @@ def decided_on_rows(
     features: Features,
     clock: clocks.Clock,
     act: Callable[[Books], Outcome],
+    since: datetime | None = None,
 ) -> Outcome:
     """Run what ends usage on given rows, whatever their period: their units come back now.
 
     The rows that decide at their places are locked with them; where one of these is no longer
-    valid, or `act` says so, it starts again under the customer's lock.
+    valid, or `act` says so, it starts again under the customer's lock. So it does where a
+    subscription may have ended `since`: `act` tells of it, and the facts know it.
     """
     try:
         with db.transaction():
@@ -71,6 +74,10 @@ def decided_on_rows(
             at = max([clock.now(), *(row.decided_at for row in rows)])
             if not all(is_valid(row, at=at) for row in rows if row.is_current):
                 raise RowsMissing  # noqa: TRY301 - leaving the block is what rolls it back
+            if since is not None and afterwards.may_have_ended(
+                rows, features=features.values(), since=since, at=at
+            ):
+                raise RowsMissing  # noqa: TRY301
             books = Books(customer_id=customer_id, at=at, rows={row.pk: row for row in rows})
             books.expire_due_step()
             return act(books)
@@ -78,12 +85,14 @@ def decided_on_rows(
         pass
     with db.transaction():
         customer = lock_customer_step(customer_id=customer_id)
+        events.lock_for(event_types=(afterwards.RECORDED_LATE,), customer=customer, clock=clock)
         books = open_slow_step(
             customer=customer,
             places=None,
             features=features,
             clock=clock,
             balance_ids=balance_ids,
+            ended_after=since,
         )
         return act(books)
 
@@ -128,6 +137,7 @@ def open_slow_step(
     clock: clocks.Clock,
     after: datetime | None = None,
     balance_ids: Collection[int] = (),
+    ended_after: datetime | None = None,
 ) -> Books:
     """Lock the features' balances, read the time, and carry every place to it.
 
@@ -135,8 +145,8 @@ def open_slow_step(
     is read after these locks. Grants and holds are locked after the time is read: who writes
     them holds their balance's lock, so that these locks never wait. None for `places` means
     every place that has a current row; `after` widens the lock to periods, and the facts to
-    subscriptions, that ended since; `balance_ids` to these rows of the features, however long
-    their periods are over.
+    subscriptions, that ended since; `ended_after` the facts alone; `balance_ids` the lock to
+    these rows of the features, however long their periods are over.
     """
     ids = list(features)
     clock = clocks.customer_clock(customer, clock=clock)
@@ -159,7 +169,7 @@ def open_slow_step(
         features=features,
         given=given,
         holds=holds,
-        ended_after=after,
+        ended_after=ended_after or after,
     )
     return books
 

@@ -8,13 +8,14 @@ from uuid import UUID
 from django.db.models import Exists, OuterRef
 
 from core import clock as clocks
-from core import db
+from core import db, events
 from core import errors as core_errors
 from core.models import Customer
 from metering import decision, derivation
 from metering.decision import Denied, Item, Place
 from metering.models import Balance, Hold, UsageEntry
 from metering.services import (
+    afterwards,
     consumption,
     denials,
     drawing,
@@ -79,12 +80,20 @@ def exchange_step(
     ]
     features = dict(consumption.by_id(by_key)) | dict(endings.features_of(ending))
     places = drawing.places_of(items) | {Place(hold.feature_id, hold.scope) for hold in ending}
-    books = opening.open_slow_step(customer=customer, places=places, features=features, clock=clock)
+    events.lock_for(event_types=(afterwards.RECORDED_LATE,), customer=customer, clock=clock)
+    books = opening.open_slow_step(
+        customer=customer,
+        places=places,
+        features=features,
+        clock=clock,
+        ended_after=min((hold.usage_at for hold in ending), default=None),
+    )
     for end in ends:
         _end(books, end, owner=owner)
     books.settle_accounts()
     hold_id = _hold(books, items, features, owner=owner, usage_at=usage_at) if items else None
     books.write_step()
+    afterwards.tell_step(books)
     return Exchanged(at=books.at, hold_id=hold_id)
 
 
@@ -98,6 +107,7 @@ def return_step(*, customer: Customer, owner: str, clock: clocks.Clock) -> datet
     db.transaction_required()
     ended = [State.RELEASED, State.EXPIRED]
     found = list(Hold.objects.filter(owner=owner, customer=customer).exclude(state__in=ended))
+    events.lock_for(event_types=(afterwards.RECORDED_LATE,), customer=customer, clock=clock)
     books = opening.open_slow_step(
         customer=customer,
         places={Place(hold.feature_id, hold.scope) for hold in found},
@@ -114,6 +124,7 @@ def return_step(*, customer: Customer, owner: str, clock: clocks.Clock) -> datet
         lines += reversing.reversed_lines(books=books, taken=taken, heading=heading)
     books.write_step()
     ledger.append_step(entries=lines)
+    afterwards.tell_step(books)
     return books.at
 
 

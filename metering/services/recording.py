@@ -1,10 +1,9 @@
 """Count usage after the fact: it happened, so it is never refused, but may be overage."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from core import clock as clocks
 from core import db, events
@@ -12,15 +11,12 @@ from core.models import Customer
 from metering import errors
 from metering.decision import Denied, Draw, Item, Place
 from metering.models import Balance, UsageEntry
-from metering.services import consumption, denials, ledger, opening
+from metering.services import afterwards, consumption, denials, ledger, opening
+from metering.services.afterwards import Owner
 from metering.services.asking import Consumed, Request
 from metering.services.books import Books, place_of
 from metering.services.entries import Heading, Lines, show
-from subscriptions import renewals, status
 from subscriptions.facts import FeatureFacts
-from subscriptions.models import Subscription
-
-RECORDED_LATE = "usage.recorded_late"
 
 
 @db.operation
@@ -87,7 +83,7 @@ def feed_step(*, customer: Customer, fed: Sequence[Fed], clock: clocks.Clock) ->
     refuses. What a subscription used that has ended by now is told: `usage.recorded_late`.
     """
     db.transaction_required()
-    events.lock_for(event_types=(RECORDED_LATE,), customer=customer, clock=clock)
+    events.lock_for(event_types=(afterwards.RECORDED_LATE,), customer=customer, clock=clock)
     features = {each.feature.id: each.feature for each in fed}
     books = opening.open_slow_step(
         customer=customer,
@@ -96,68 +92,35 @@ def feed_step(*, customer: Customer, fed: Sequence[Fed], clock: clocks.Clock) ->
         clock=clock,
         after=min(each.usage_at for each in fed),
     )
-    ended = _list_ended(books)
+    ended = afterwards.list_ended(books)
     totals: Counter[_Line] = Counter()
     for each in fed:
         row = opening.row_at_step(books, feature=each.feature, at=each.usage_at)
         if row is not None:
-            totals[_line_of(each, row=row, ended=ended)] += each.units
+            owner = afterwards.find_owner(ended, feature=each.feature, stood_at=each.usage_at)
+            totals[_Line(balance_id=row.pk, owner=owner)] += each.units
     lines = Lines(heading=Heading(customer_id=customer.pk, at=books.at))
     for key, units in totals.items():
         row, place = books.rows[key.balance_id], place_of(books.rows[key.balance_id])
         draw = Draw(place=place, feature_key=features[place.feature_id].key, units=units)
         line = lines.add(kind=UsageEntry.Kind.RECORD, draw=draw, balance=row)
-        line.usage_at = key.usage_at
+        afterwards.give_step(line, owner=key.owner, books=books)
         current = books.current.get(place)
         count_fed(books=books, row=row, current=current, line=line)
         show(line, balance=row)
     books.write_step()
     if lines.items:
         ledger.append_step(entries=lines.all())
-    _tell_late(totals, customer=customer, at=books.at)
+    afterwards.tell_step(books)
     return books.at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Line:
-    """What stands in one line; `usage_at` is given where its subscription has ended."""
+    """What stands in one line; `owner` is given where its subscription has ended."""
 
     balance_id: int
-    subscription_id: UUID | None = None
-    usage_at: datetime | None = None
-
-
-def _list_ended(books: Books) -> list[tuple[Subscription, datetime]]:
-    """Return the subscriptions that have ended by now, also by the clock alone, and when."""
-    if books.facts is None:
-        raise AssertionError
-    live = [row for row in books.facts.subscriptions if row.status in Subscription.SLOT_STATUSES]
-    known = [(row, status.standing(row, at=books.at)) for row in (*books.facts.ended, *live)]
-    return [(row, standing.ended_at) for row, standing in known if standing.ended_at is not None]
-
-
-def _line_of(fed: Fed, *, row: Balance, ended: Iterable[tuple[Subscription, datetime]]) -> _Line:
-    """Return the line of some units: an ended subscription's by billing period, within its life."""
-    for each, ended_at in ended:
-        is_of_group = each.plan_group_id == fed.feature.plan_group_id
-        if is_of_group and each.start_at <= fed.usage_at < ended_at:
-            period = renewals.billing_period(each, at=fed.usage_at)
-            begun_at = max(period.starts_at, each.start_at)
-            return _Line(balance_id=row.pk, subscription_id=each.pk, usage_at=begun_at)
-    return _Line(balance_id=row.pk)
-
-
-def _tell_late(totals: Iterable[_Line], *, customer: Customer, at: datetime) -> None:
-    told = {each.subscription_id for each in totals if each.subscription_id is not None}
-    for subscription_id in sorted(told):
-        events.publish(
-            events.Event(
-                event_type=RECORDED_LATE,
-                customer_id=customer.pk,
-                occurred_at=at,
-                payload={"subscription": str(subscription_id)},
-            )
-        )
+    owner: Owner | None = None
 
 
 def count_fed(*, books: Books, row: Balance, current: Balance | None, line: UsageEntry) -> None:

@@ -13,7 +13,7 @@ from core.services.idempotency import KeyedRequest
 from metering import errors
 from metering.decision import Draw, Item, Place
 from metering.models import Hold, UsageEntry
-from metering.services import consumption, drawing, ledger, opening
+from metering.services import afterwards, consumption, drawing, ledger, opening
 from metering.services.books import Books
 from metering.services.consumption import Consumed, Request
 from metering.services.entries import Heading, Lines, show
@@ -42,7 +42,8 @@ def reverse(reversal: Reversal, *, clock: clocks.Clock) -> Consumed:
     """Take back all units of a consumed, recorded or captured line, at most once.
 
     They leave the period that counted them, and return to the sources that gave them, as far
-    as these still stand. What other balances counted for the line goes with it.
+    as these still stand. What other balances counted for the line goes with it. Where the
+    subscription that they were billed to has ended by now, that is told: `usage.recorded_late`.
 
     :raises NotFound: for a line that is not this customer's, or that counted nothing itself.
     :raises EntryAlreadyReversed: where another key took it back.
@@ -68,6 +69,7 @@ def reverse(reversal: Reversal, *, clock: clocks.Clock) -> Consumed:
                 at=books.at,
                 after={"reverses": str(reversal.entry_id), "units": entries[0].units},
             )
+        afterwards.tell_step(books)
         return Consumed(entries=entries, replayed=False)
 
     try:
@@ -77,6 +79,7 @@ def reverse(reversal: Reversal, *, clock: clocks.Clock) -> Consumed:
             features=features,
             clock=clock,
             act=act,
+            since=min(line.stood_at for line in lines),
         )
     except (idempotency.KeyTaken, core_errors.DomainError):
         recorded = _find_recorded(reversal)
@@ -129,9 +132,12 @@ def reversed_lines(
 ) -> list[UsageEntry]:
     """Take the units of lines back: an item's first, then those that other balances counted.
 
-    None of them was reversed before, and their balances are locked.
+    None of them was reversed before, and their balances are locked. Whoever they were billed to
+    owns the reversal too, also where his subscription has ended; the caller tells of him.
     """
     lines = Lines(heading=heading)
+    features = subscription_selectors.features_by_id(ids={line.feature_id for line in taken})
+    ended = afterwards.list_ended(books)
     for place, line in enumerate(taken):
         if line.balance_id is None:
             raise AssertionError
@@ -147,6 +153,13 @@ def reversed_lines(
             kind=Kind.REVERSAL, draw=draw, balance=row, drawn_for=0 if place else None
         )
         entry.reverses_id = line.pk
+        owner = afterwards.find_owner(
+            ended,
+            feature=features[line.feature_id],
+            stood_at=line.stood_at,
+            counts_at=line.counted_at,
+        )
+        afterwards.give_step(entry, owner=owner, books=books)
     return lines.all()
 
 

@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.models import InvoiceLine
+from billing.services import late
 from resources.opening import Span
 from resources.services import closures, settling
+from subscriptions.services import actions
 from tests import club, factories, till
 
 pytestmark = pytest.mark.django_db
@@ -83,3 +85,27 @@ def test_usage_that_was_billed_comes_back_once(customer, court):
     assert [amount for _, amount in billed()] == [1200, -600]
     own.settle(JUNE + timedelta(days=30))
     assert sum(amount for _, amount in billed()) == 600
+
+
+@pytest.mark.parametrize("is_returned", [False, True])
+def test_play_before_the_end_is_billed_to_who_had_booked_it(customer, court, is_returned):
+    own = till.Till(customer)
+    subscribed = own.subscribe("club", APRIL)
+    row = club.booked(customer, court, PLAY, at=PLAY - HOUR)
+    ended_at = PLAY + HOUR / 4
+    actions.cancel_now(
+        subscription_id=subscribed.pk, actor=factories.ACTOR, clock=factories.standing(ended_at)
+    )
+    settling.settle(booking_id=row.pk, clock=factories.standing(PLAY + HOUR / 3))
+    bill(at=PLAY + 48 * HOUR)
+    assert billed() == [(60, 600)]
+    if is_returned:
+        rain(court, PLAY, at=PLAY + 50 * HOUR)
+        bill(at=MAY)
+        assert billed()[1:] == [(60, -600)]
+
+
+def bill(*, at):
+    job = late.LateUsageJob()
+    keys = job.list_due(at=at, limit=9, excluded=())
+    assert [job.work(key=key, clock=factories.standing(at)) for key in keys] == [True]
