@@ -64,13 +64,14 @@ class MarkPaidView(APIView):
         tag="billing",
         summary="Mark an invoice as paid",
         description="Report that what is due on an open invoice was paid outside any gateway: "
-        "its subscription is activated, or recovers. The same reference told again changes "
-        "nothing.",
+        "its subscription is activated, or recovers. The same reference told again, under "
+        "another key too, changes nothing.",
         request=shapes.ReportSerializer,
         request_example={"reference": "Transfer 4711", "reason": "Bank statement of 5 November"},
         answers={200: shapes.InvoiceSerializer},
         example=PAID_EXAMPLE,
         refusals=(*PAYMENT_MOVES, *ON_INVOICE),
+        keyed=True,
     )
     def post(self, request: Request, invoice_id: UUID) -> Response:
         """Mark an invoice as paid."""
@@ -91,6 +92,7 @@ class MarkFailedView(APIView):
         answers={200: shapes.InvoiceSerializer},
         example=INVOICE_EXAMPLE,
         refusals=(*PAYMENT_MOVES, *ON_INVOICE),
+        keyed=True,
     )
     def post(self, request: Request, invoice_id: UUID) -> Response:
         """Mark a payment as failed."""
@@ -111,12 +113,11 @@ class VoidView(APIView):
         answers={200: shapes.InvoiceSerializer},
         example=VOID_EXAMPLE,
         refusals=ON_INVOICE,
+        keyed=True,
     )
     def post(self, request: Request, invoice_id: UUID) -> Response:
         """Void an invoice."""
-        actor, _ = _reported(request, shapes.ReasonSerializer)
-        row = corrections.void(invoice_id=invoice_id, actor=actor, clock=clock.process_clock())
-        return _shown(row)
+        return _closed(request, invoice_id, to=Invoice.Status.VOID)
 
 
 class UncollectibleView(APIView):
@@ -132,12 +133,11 @@ class UncollectibleView(APIView):
         answers={200: shapes.InvoiceSerializer},
         example={**INVOICE_EXAMPLE, "status": "uncollectible"},
         refusals=ON_INVOICE,
+        keyed=True,
     )
     def post(self, request: Request, invoice_id: UUID) -> Response:
         """Give an invoice up."""
-        actor, _ = _reported(request, shapes.ReasonSerializer)
-        row = corrections.give_up(invoice_id=invoice_id, actor=actor, clock=clock.process_clock())
-        return _shown(row)
+        return _closed(request, invoice_id, to=Invoice.Status.UNCOLLECTIBLE)
 
 
 class CreditNotesView(APIView):
@@ -257,15 +257,29 @@ def _reported(request: Request, shape: type[shapes.ReasonSerializer]) -> tuple[A
 
 def _marked(request: Request, invoice_id: UUID, *, status: str) -> Response:
     actor, given = _reported(request, shapes.ReportSerializer)
-    payment = payments.mark(
+    answer = payments.mark_once(
         invoice_id=invoice_id,
-        status=status,
-        reference=given["reference"],
+        marked=payments.Mark(status=status, reference=given["reference"]),
         actor=actor,
+        keyed=requests.keyed(request),
+        render=_shown,
         clock=clock.process_clock(),
     )
-    return _shown(Invoice.objects.get(pk=payment.invoice_id))
+    return responses.recorded(answer)
 
 
-def _shown(row: Invoice) -> Response:
-    return Response(bodies.invoice(row, lines=selectors.list_lines(invoices=[row])))
+def _closed(request: Request, invoice_id: UUID, *, to: str) -> Response:
+    actor, _ = _reported(request, shapes.ReasonSerializer)
+    answer = corrections.close_once(
+        invoice_id=invoice_id,
+        to=to,
+        actor=actor,
+        keyed=requests.keyed(request),
+        render=_shown,
+        clock=clock.process_clock(),
+    )
+    return responses.recorded(answer)
+
+
+def _shown(row: Invoice) -> dict[str, object]:
+    return bodies.invoice(row, lines=selectors.list_lines(invoices=[row]))

@@ -13,20 +13,19 @@ from core import clock as clocks
 from core import db, money
 from core import locks as core_locks
 from core.services import audit, idempotency
-from core.services.idempotency import KeyedRequest, Recorded
+from core.services.idempotency import NO_CLAIM, Claim, KeyedRequest, Recorded
 from subscriptions.services import moves
 from subscriptions.services.moves import Locked
 from subscriptions.services.timeline import Actor
 
 CREDITED = "invoice.credited"
-CREATED = 201
+OK, CREATED = 200, 201
 Status = Invoice.Status
 Render = Callable[[CreditNote], Mapping[str, object]]
-Claim = Callable[[CreditNote, datetime], None]
+RenderInvoice = Callable[[Invoice], Mapping[str, object]]
 CREDITABLE = frozenset({Status.OPEN, Status.PAID, Status.UNCOLLECTIBLE})
 
 
-@db.operation
 def void(*, invoice_id: UUID, actor: Actor, clock: clocks.Clock) -> Invoice:
     """Take back an issued invoice of which nothing is paid; one that is void stays so.
 
@@ -36,7 +35,6 @@ def void(*, invoice_id: UUID, actor: Actor, clock: clocks.Clock) -> Invoice:
     return _close(invoice_id=invoice_id, to=Status.VOID, actor=actor, clock=clock)
 
 
-@db.operation
 def give_up(*, invoice_id: UUID, actor: Actor, clock: clocks.Clock) -> Invoice:
     """Write an open invoice as uncollectible; money that comes still closes it.
 
@@ -46,32 +44,67 @@ def give_up(*, invoice_id: UUID, actor: Actor, clock: clocks.Clock) -> Invoice:
     return _close(invoice_id=invoice_id, to=Status.UNCOLLECTIBLE, actor=actor, clock=clock)
 
 
-def _close(*, invoice_id: UUID, to: str, actor: Actor, clock: clocks.Clock) -> Invoice:
+def close_once(
+    *,
+    invoice_id: UUID,
+    to: str,
+    actor: Actor,
+    keyed: KeyedRequest,
+    render: RenderInvoice,
+    clock: clocks.Clock,
+) -> Recorded:
+    """Do what `void` or `give_up` does, once under the key, and record the rendered answer.
+
+    :raises NotFound, InvoiceClosed: as they do.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+    return idempotency.once_by_claim(
+        customer_id=telling.customer_of(invoice_id),
+        keyed=keyed,
+        status=OK,
+        render=render,
+        act=lambda claim: _close(
+            invoice_id=invoice_id, to=to, actor=actor, clock=clock, claim=claim
+        ),
+    )
+
+
+@db.operation
+def _close(
+    *,
+    invoice_id: UUID,
+    to: str,
+    actor: Actor,
+    clock: clocks.Clock,
+    claim: Claim[Invoice] = NO_CLAIM,
+) -> Invoice:
     customer_id = telling.customer_of(invoice_id)
     with db.transaction():
         customer = core_locks.lock_customer(customer_id=customer_id)
         invoice = locks.lock_invoice(invoice_id=invoice_id)
         at = clocks.instant_of(customer, clock=clock)
-        before = invoice.status
-        if before == to:
-            return invoice
-        if invoice.status == Status.DRAFT or (
-            to == Status.UNCOLLECTIBLE and invoice.status != Status.OPEN
-        ):
-            raise _refusal(invoice)
-        if to == Status.VOID:
-            closing.void_step(invoice=invoice, actor=actor, at=at)
-        else:
-            closing.give_up_step(invoice=invoice, to=to, actor=actor, at=at)
-        audit.record_step(
-            actor=actor,
-            action=f"invoice.{to}",
-            row=invoice,
-            at=at,
-            before={"status": before},
-            after={"status": to},
-        )
+        if invoice.status != to:
+            _close_step(invoice, to=to, actor=actor, at=at)
+        claim(invoice, at)
         return invoice
+
+
+def _close_step(invoice: Invoice, *, to: str, actor: Actor, at: datetime) -> None:
+    before = invoice.status
+    if before == Status.DRAFT or (to == Status.UNCOLLECTIBLE and before != Status.OPEN):
+        raise _refusal(invoice)
+    if to == Status.VOID:
+        closing.void_step(invoice=invoice, actor=actor, at=at)
+    else:
+        closing.give_up_step(invoice=invoice, to=to, actor=actor, at=at)
+    audit.record_step(
+        actor=actor,
+        action=f"invoice.{to}",
+        row=invoice,
+        at=at,
+        before={"status": before},
+        after={"status": to},
+    )
 
 
 def credit_note_once(
@@ -88,30 +121,19 @@ def credit_note_once(
     :raises NotFound, InvoiceClosed, AmountMismatch: as `credit_note`.
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
-    customer_id = telling.customer_of(invoice_id)
-    answers: list[Recorded] = []
-
-    def claim(note: CreditNote, at: datetime) -> None:
-        answer = idempotency.claim_step(
-            customer_id=customer_id, keyed=keyed, status=CREATED, body=render(note), at=at
-        )
-        answers.append(answer)
-
-    def run() -> Recorded:
-        credit_note(
+    return idempotency.once_by_claim(
+        customer_id=telling.customer_of(invoice_id),
+        keyed=keyed,
+        status=CREATED,
+        render=render,
+        act=lambda claim: credit_note(
             invoice_id=invoice_id,
             amount_minor=amount_minor,
             actor=actor,
             clock=clock,
             claim=claim,
-        )
-        return answers[-1]
-
-    return idempotency.once(customer_id=customer_id, keyed=keyed, run=run)
-
-
-def _claim_nothing(_: CreditNote, __: datetime) -> None:
-    """Leave no record of the answer."""
+        ),
+    )
 
 
 @db.operation
@@ -121,7 +143,7 @@ def credit_note(
     amount_minor: int,
     actor: Actor,
     clock: clocks.Clock,
-    claim: Claim = _claim_nothing,
+    claim: Claim[CreditNote] = NO_CLAIM,
 ) -> CreditNote:
     """Take back so much of an issued invoice, with a number and a reason of its own.
 

@@ -4,7 +4,7 @@ Every report ends in `note`: a mark by hand, a gateway's webhook, a reconciliati
 (gateway, reference), and told twice it changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,6 +15,8 @@ from billing.models import Invoice, Payment
 from billing.services import closing, telling
 from core import clock as clocks
 from core import db, errors, money
+from core.services import idempotency
+from core.services.idempotency import NO_CLAIM, Claim, KeyedRequest, Recorded
 from subscriptions.services import moves
 from subscriptions.services import payments as subscription_payments
 from subscriptions.services.moves import Locked
@@ -23,6 +25,7 @@ from subscriptions.services.timeline import Actor
 
 FAILED = "invoice.payment_failed"
 LATE = "invoice.payment_late"
+OK = 200
 Status = Invoice.Status
 OWED = frozenset({Status.OPEN, Status.UNCOLLECTIBLE})
 
@@ -37,6 +40,14 @@ class Report:
     status: str
     amount_minor: int
     currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What somebody reports by hand: paid in full, or failed; without a reference, each anew."""
+
+    status: str
+    reference: str = ""
 
 
 def note(*, report: Report, actor: Actor, clock: clocks.Clock) -> Payment:
@@ -63,19 +74,52 @@ def mark(
     :raises InvoiceClosed: for an invoice that owes nothing, where the reference is new.
     :raises Invalid: for a reference that stands for another invoice.
     """
+    marked = Mark(status=status, reference=reference)
+    return _note(invoice_id=invoice_id, reported=_by_hand(marked), actor=actor, clock=clock)
 
+
+def mark_once(
+    *,
+    invoice_id: UUID,
+    marked: Mark,
+    actor: Actor,
+    keyed: KeyedRequest,
+    render: Callable[[Invoice], Mapping[str, object]],
+    clock: clocks.Clock,
+) -> Recorded:
+    """Do what `mark` does, once under the key, and record the answer: the rendered invoice.
+
+    :raises NotFound, InvoiceClosed, Invalid: as `mark`.
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+    return idempotency.once_by_claim(
+        customer_id=telling.customer_of(invoice_id),
+        keyed=keyed,
+        status=OK,
+        render=render,
+        act=lambda claim: _note(
+            invoice_id=invoice_id,
+            reported=_by_hand(marked),
+            actor=actor,
+            clock=clock,
+            claim=claim,
+        ),
+    )
+
+
+def _by_hand(marked: Mark) -> Callable[[Invoice], Report]:
     def reported(invoice: Invoice) -> Report:
         number = invoice.payments.count()
         return Report(
             invoice_id=invoice.pk,
             gateway=manual.KEY,
-            reference=reference or f"{invoice.pk}:{number}",
-            status=status,
+            reference=marked.reference or f"{invoice.pk}:{number}",
+            status=marked.status,
             amount_minor=invoice.due_minor,
             currency=invoice.currency,
         )
 
-    return _note(invoice_id=invoice_id, reported=reported, actor=actor, clock=clock)
+    return reported
 
 
 @db.operation
@@ -85,18 +129,20 @@ def _note(
     reported: Callable[[Invoice], Report],
     actor: Actor,
     clock: clocks.Clock,
+    claim: Claim[Invoice] = NO_CLAIM,
 ) -> Payment:
     with db.transaction():
         customer_id = telling.customer_of(invoice_id)
         locked = moves.lock_step(customer_id=customer_id, clock=clock)
         invoice = locks.lock_invoice(invoice_id=invoice_id)
         report = reported(invoice)
-        known = _find_known(report)
-        if known is not None:
-            return known
-        _refuse_unfit(report, invoice)
-        act = _fail_step if report.status == Payment.Status.FAILED else _succeed_step
-        return act(report, invoice, locked=locked, actor=actor)
+        payment = _find_known(report)
+        if payment is None:
+            _refuse_unfit(report, invoice)
+            act = _fail_step if report.status == Payment.Status.FAILED else _succeed_step
+            payment = act(report, invoice, locked=locked, actor=actor)
+        claim(invoice, locked.at)
+        return payment
 
 
 def _find_known(report: Report) -> Payment | None:

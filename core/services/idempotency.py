@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 import orjson
@@ -16,6 +17,8 @@ from core import db, errors
 from core.models import IdempotencyRecord
 
 KEY_LENGTH_MAX = 255
+Row = TypeVar("Row")
+Claim = Callable[[Row, datetime], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +127,37 @@ def once(*, customer_id: UUID, keyed: KeyedRequest, run: Callable[[], Recorded])
         if recorded is None:
             raise
         return recorded
+
+
+def _claim_nothing(_: object, __: datetime) -> None:
+    """Leave no record of an answer: for callers without a key."""
+
+
+NO_CLAIM = _claim_nothing
+
+
+def once_by_claim(
+    *,
+    customer_id: UUID,
+    keyed: KeyedRequest,
+    status: int,
+    render: Callable[[Row], Mapping[str, object]],
+    act: Callable[[Claim[Row]], object],
+) -> Recorded:
+    """Run an operation that hands what it did to its claim, as its last write; record the answer.
+
+    :raises IdempotencyKeyReused: where the key stands for another request.
+    """
+    answers: list[Recorded] = []
+
+    def claim(row: Row, at: datetime) -> None:
+        answer = claim_step(
+            customer_id=customer_id, keyed=keyed, status=status, body=render(row), at=at
+        )
+        answers.append(answer)
+
+    def run() -> Recorded:
+        act(claim)
+        return answers[-1]
+
+    return once(customer_id=customer_id, keyed=keyed, run=run)

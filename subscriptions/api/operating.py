@@ -60,17 +60,13 @@ class ExtendTrialView(APIView):
         example=SUBSCRIPTION_EXAMPLE
         | {"status": "trialing", "trial_ends_at": "2026-12-24T00:00:00Z"},
         refusals=(errors.NaiveDatetime, *REFUSALS),
+        keyed=True,
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         """Extend a trial."""
         actor, given = _asked(request, shapes.ExtendTrialSerializer)
-        row = actions.extend_trial(
-            subscription_id=subscription_id,
-            ends_at=given["ends_at"],
-            actor=actor,
-            clock=clock.process_clock(),
-        )
-        return Response(bodies.subscription(row))
+        action = actions.extending_trial(ends_at=given["ends_at"], actor=actor)
+        return _recorded(request, subscription_id, action=action)
 
 
 class PauseCollectionView(APIView):

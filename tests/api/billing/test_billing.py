@@ -7,7 +7,7 @@ import pytest
 
 from billing.models import Coupon, CreditNote, Invoice, InvoiceLine, Payment
 from core import clock
-from core.models import Customer
+from core.models import Customer, IdempotencyRecord
 from subscriptions.models import Subscription
 from tests import factories
 from tests.till import make_add_on
@@ -26,9 +26,9 @@ QUERIES = {
     "list": 3,
     "get": 3,
     "pdf": 3,
-    "mark-paid": 36,
-    "give-up": 10,
-    "void": 11,
+    "mark-paid": 38,
+    "give-up": 13,
+    "void": 14,
     "credit-note": 19,
     "balance": 2,
     "balance-entries": 2,
@@ -88,7 +88,7 @@ def invoice(client) -> Invoice:
 
 @pytest.fixture
 def paid(invoice, service) -> Invoice:
-    answer = service.post(f"{INVOICES}{invoice.pk}/mark-paid/", {"reason": "transfer"})
+    answer = post(service, f"{INVOICES}{invoice.pk}/mark-paid/", {"reason": "transfer"}, key="paid")
     assert answer.status_code == 200
     invoice.refresh_from_db()
     return invoice
@@ -297,18 +297,68 @@ class TestInvoices:
 
 
 class TestOperating:
-    def act(self, service, invoice, action, body=None, **headers):
-        body = body or {"reason": "because"}
-        return service.post(f"{INVOICES}{invoice.pk}/{action}/", body, headers=headers)
+    def act(self, service, invoice, action, body=None, *, key="a"):
+        body = {"reason": "because"} if body is None else body
+        return post(service, f"{INVOICES}{invoice.pk}/{action}/", body, key=key)
 
     def test_marks_paid_and_activates(self, service, invoice, django_assert_num_queries):
         with django_assert_num_queries(QUERIES["mark-paid"]):
             answer = self.act(service, invoice, "mark-paid", {"reason": "r", "reference": "t"})
         assert (answer.status_code, answer.json()["status"]) == (200, "paid")
         assert Subscription.objects.get().status == "active"
-        again = self.act(service, invoice, "mark-paid", {"reason": "r", "reference": "t"})
-        assert again.json() == answer.json()
+        body = {"reason": "r", "reference": "t"}
+        again = self.act(service, invoice, "mark-paid", body, key="another")
+        assert (again.json(), "Idempotent-Replayed" in again) == (answer.json(), False)
         assert Payment.objects.get().reason == "r"
+
+    @pytest.mark.parametrize(
+        ("action", "state"),
+        [
+            ("mark-paid", "paid"),
+            ("mark-failed", "open"),
+            ("void", "void"),
+            ("mark-uncollectible", "uncollectible"),
+        ],
+    )
+    def test_happens_once_under_its_key(self, client, service, paid, action, state):
+        with clock.overridden(clock.FixedClock(at=HALF_WAY)):
+            post(client, CHANGE, {"plan": "team"})
+        second = Invoice.objects.get(number=2)
+        before = everything()
+        url = f"{INVOICES}{second.pk}/{action}/"
+        unkeyed = service.post(url, {"reason": "because"})
+        assert (unkeyed.status_code, unkeyed.json()["code"]) == (400, "idempotency_key_missing")
+        assert everything() == before
+        first = self.act(service, second, action)
+        assert (first.status_code, first.json()["status"]) == (200, state)
+        after = everything()
+        again = self.act(service, second, action)
+        assert (again.content, again["Idempotent-Replayed"]) == (first.content, "true")
+        other = self.act(service, second, action, {"reason": "another"})
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        elsewhere = self.act(service, paid, action)
+        assert (elsewhere.status_code, elsewhere.json()["code"]) == (422, "idempotency_key_reused")
+        assert everything() == after
+
+    @pytest.mark.parametrize("action", ["void", "mark-uncollectible"])
+    def test_of_what_is_closed_so_already_is_answered_alike(self, client, service, paid, action):
+        with clock.overridden(clock.FixedClock(at=HALF_WAY)):
+            post(client, CHANGE, {"plan": "team"})
+        second = Invoice.objects.get(number=2)
+        first = self.act(service, second, action)
+        after = everything()
+        again = self.act(service, second, action, key="b")
+        assert (again.status_code, again.json()) == (200, first.json())
+        assert everything() == after
+
+    def test_that_was_refused_leaves_its_key_free(self, service, invoice):
+        body = {"reason": "r", "reference": "t"}
+        self.act(service, invoice, "void", key="v")
+        before = everything()
+        refused = self.act(service, invoice, "mark-paid", body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "invoice_closed")
+        assert everything() == before
+        assert not IdempotencyRecord.objects.filter(key="a").exists()
 
     def test_marks_failed_and_starts_grace(self, client, service, paid):
         with clock.overridden(clock.FixedClock(at=HALF_WAY)):
@@ -326,7 +376,7 @@ class TestOperating:
             answer = self.act(service, second, "mark-uncollectible")
         assert answer.json()["status"] == "uncollectible"
         with django_assert_num_queries(QUERIES["void"]):
-            answer = self.act(service, second, "void")
+            answer = self.act(service, second, "void", key="b")
         assert answer.json()["status"] == "void"
 
     def test_takes_back_by_credit_note_once_under_its_key(
@@ -334,7 +384,7 @@ class TestOperating:
     ):
         body = {"amount_minor": 900, "reason": "two bad days"}
         with django_assert_num_queries(QUERIES["credit-note"]):
-            answer = self.act(service, paid, "credit-notes", body, **{"Idempotency-Key": "c"})
+            answer = self.act(service, paid, "credit-notes", body)
         assert answer.status_code == 201
         note = CreditNote.objects.get()
         assert answer.json() == {
@@ -347,7 +397,7 @@ class TestOperating:
             "reason": "two bad days",
             "issued_at": "2026-04-01T00:00:00Z",
         }
-        again = self.act(service, paid, "credit-notes", body, **{"Idempotency-Key": "c"})
+        again = self.act(service, paid, "credit-notes", body)
         assert (again.json(), CreditNote.objects.count()) == (answer.json(), 1)
         with django_assert_num_queries(QUERIES["balance"]):
             balance = client.get("/api/balance/").json()

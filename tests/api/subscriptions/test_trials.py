@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
 STARTED = datetime(2026, 4, 1, tzinfo=UTC)
 ENDS, LATER = STARTED + 14 * DAY, STARTED + 21 * DAY
-QUERIES = 15
+QUERIES = 17
 
 
 @pytest.fixture
@@ -33,9 +33,11 @@ def service():
     return factories.service_client()
 
 
-def extend(service, row, until, **fields):
+def extend(service, row, until, *, key="k", **fields):
     body = {"ends_at": clock.rfc3339(until), "reason": "Asked for time"} | fields
-    return service.post(f"/api/subscriptions/{row.pk}/extend-trial/", body, format="json")
+    headers = {} if key is None else {"Idempotency-Key": key}
+    url = f"/api/subscriptions/{row.pk}/extend-trial/"
+    return service.post(url, body, format="json", headers=headers)
 
 
 def everything() -> list:
@@ -52,7 +54,7 @@ def settle(row, at) -> str:
 
 class TestExtendTrial:
     def test_lets_it_last_longer(self, service, row, django_assert_num_queries):
-        extend(service, row, ENDS + DAY)
+        extend(service, row, ENDS + DAY, key="first")
         with django_assert_num_queries(QUERIES):
             answer = extend(service, row, LATER)
         assert answer.status_code == 200
@@ -79,8 +81,22 @@ class TestExtendTrial:
     def test_changes_nothing_where_it_is_asked_again(self, service, row):
         extend(service, row, LATER)
         before = everything()
-        assert extend(service, row, LATER).status_code == 200
+        assert extend(service, row, LATER, key="another").status_code == 200
         assert everything() == before
+
+    def test_happens_once_under_its_key(self, service, row):
+        before = everything()
+        unkeyed = extend(service, row, LATER, key=None)
+        assert (unkeyed.status_code, unkeyed.json()["code"]) == (400, "idempotency_key_missing")
+        assert everything() == before
+        first = extend(service, row, ENDS + DAY)
+        extend(service, row, LATER, key="later")
+        after = everything()
+        again = extend(service, row, ENDS + DAY)
+        assert (again.content, again["Idempotent-Replayed"]) == (first.content, "true")
+        other = extend(service, row, LATER)
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert everything() == after
 
     @pytest.mark.parametrize(
         ("until", "fields", "status", "code"),

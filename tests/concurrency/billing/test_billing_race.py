@@ -193,6 +193,28 @@ class TestPayment:
         assert Payment.objects.count() == 1
         assert Subscription.objects.get().status == "active"
 
+    def test_under_one_key_is_marked_once_and_answered_alike(self, customer):
+        factories.subscribe(customer, "pro", at=STARTED, pay=False)
+        (invoice,) = till.Till(customer).issue(STARTED)
+
+        def paying(_):
+            def act() -> str:
+                answer = payments.mark_once(
+                    invoice_id=invoice.pk,
+                    marked=payments.Mark(status="succeeded"),
+                    actor=factories.ACTOR,
+                    keyed=KeyedRequest(key="one", fingerprint="f"),
+                    render=lambda paid: {"status": paid.status},
+                    clock=factories.standing(STARTED),
+                )
+                assert answer.body == {"status": "paid"}
+                return "replayed" if answer.replayed else "done"
+
+            return act
+
+        assert race(paying) == {"done": 1, "replayed": RACERS - 1}
+        assert Payment.objects.count() == 1
+
 
 class TestIssue:
     def test_by_many_at_once_leaves_no_gap(self):
