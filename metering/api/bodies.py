@@ -109,6 +109,7 @@ def overview(state: Overview) -> Body:
         "current_period": _current_period(primary, at=state.at),
         "trial_ends_at": instant(row.trial_ends_at) if row else None,
         "cancel_at": instant(row.cancel_at) if row else None,
+        "collection_paused": row is not None and row.collection_paused_at is not None,
         "scheduled_change": _scheduled_change(row),
         "add_ons": _add_ons(state),
         "over_limit": [key for key, each in metered.items() if each.is_over_limit],

@@ -31,6 +31,7 @@ OVERVIEW_EXAMPLE: dict[str, object] = {
     "current_period": {"starts_at": "2026-11-01T00:00:00Z", "ends_at": "2026-12-01T00:00:00Z"},
     "trial_ends_at": None,
     "cancel_at": None,
+    "collection_paused": False,
     "scheduled_change": None,
     "add_ons": [],
     "over_limit": [],

@@ -348,6 +348,7 @@ class OverviewSerializer(serializers.Serializer[Any]):
     current_period = PeriodSerializer(allow_null=True)
     trial_ends_at = serializers.DateTimeField(allow_null=True)
     cancel_at = serializers.DateTimeField(allow_null=True)
+    collection_paused = serializers.BooleanField()
     scheduled_change = serializers.JSONField(allow_null=True)
     add_ons = serializers.ListField(child=serializers.JSONField())
     over_limit = serializers.ListField(child=serializers.CharField())

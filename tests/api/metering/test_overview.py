@@ -13,7 +13,7 @@ from metering import errors
 from metering.api import showing
 from metering.models import Balance, UsageEntry
 from subscriptions.models import Subscription, TimelineEntry
-from subscriptions.services import lifecycle
+from subscriptions.services import collection, lifecycle
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -78,6 +78,7 @@ class TestOwnSubscription:
             "current_period": {"starts_at": "2026-03-01T00:00:00Z", "ends_at": resets_at},
             "trial_ends_at": None,
             "cancel_at": None,
+            "collection_paused": False,
             "scheduled_change": None,
             "add_ons": [],
             "over_limit": [],
@@ -140,6 +141,15 @@ class TestOwnSubscription:
             "effective_at": "2026-05-10T12:00:00Z",
         }
         assert body["cancel_at"] == "2026-06-10T12:00:00Z"
+
+    def test_tells_while_collection_is_paused(self, client, pro):
+        tag = client.get(ME)["ETag"]
+        for action, is_paused in ((collection.pause, True), (collection.resume, False)):
+            action(subscription_id=pro.pk, actor=factories.ACTOR, clock=factories.standing(STARTED))
+            told = client.get(ME, HTTP_IF_NONE_MATCH=tag)
+            assert (told.status_code, told.json()["collection_paused"]) == (200, is_paused)
+            assert told.json()["status"] == "active"
+            tag = told["ETag"]
 
 
 def factories_engine(engine, **changes):
