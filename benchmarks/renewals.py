@@ -34,21 +34,28 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def prepare(*, subscriptions: int) -> None:
     """Migrate, publish one plan, and store subscriptions that began over the first month."""
+    set_up()
+    from django.core.management import call_command  # noqa: PLC0415 - needs the settings
+
+    call_command("migrate", verbosity=0)
+    _store(subscriptions=subscriptions)
+
+
+def set_up() -> None:
+    """Let this process use the engine, as in production."""
     import django  # noqa: PLC0415 - needs the environment
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "subscriptionEngine.settings")
     django.setup()
     from django.conf import settings  # noqa: PLC0415 - as above
-    from django.core.management import call_command  # noqa: PLC0415 - as above
 
     settings.DEBUG = False
-    call_command("migrate", verbosity=0)
-    _store(subscriptions=subscriptions)
 
 
 def _store(*, subscriptions: int) -> None:
     from core import clock, periods  # noqa: PLC0415 - needs the settings
     from core.models import Customer  # noqa: PLC0415 - as above
+    from core.zones import Zones  # noqa: PLC0415 - as above
     from subscriptions import renewals  # noqa: PLC0415 - as above
     from subscriptions.models import (  # noqa: PLC0415 - as above
         Plan,
@@ -70,7 +77,9 @@ def _store(*, subscriptions: int) -> None:
     for number in range(subscriptions):
         at = STARTED + timedelta(seconds=number * 28 * 86_400 // subscriptions)
         customer = Customer(external_key=f"c{number}", name="-", created_at=at)
-        recurrence = renewals.billing_recurrence(anchor_at=at, time_zone="UTC", price=price)
+        recurrence = renewals.billing_recurrence(
+            anchor_at=at, zones=Zones(time_zone="UTC"), price=price
+        )
         ends_at = periods.boundary(recurrence, index=1)
         customers.append(customer)
         rows.append(
