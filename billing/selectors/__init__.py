@@ -23,7 +23,7 @@ from billing.selectors.invoices import (
     list_standing,
     list_taken,
 )
-from billing.selectors.usage import Billing, list_usage
+from billing.selectors.usage import Billing, is_usage_priced, list_usage
 
 __all__ = [
     "Billed",
@@ -38,6 +38,7 @@ __all__ = [
     "get_customer_mrr",
     "get_plan_taken",
     "is_blocked",
+    "is_usage_priced",
     "list_add_ons_taken",
     "list_balance_entries",
     "list_balances",

@@ -44,6 +44,15 @@ class Billing:
     is_ending: bool
 
 
+def is_usage_priced(row: Subscription) -> bool:
+    """Tell whether any usage costs by the subscription's version, known once a process."""
+    return row.price is not None and bool(
+        subscription_selectors.list_metered_prices(
+            plan_version_id=row.plan_version_id, currency=row.price.currency
+        )
+    )
+
+
 def list_usage(*, row: Subscription, billing: Billing) -> list[Usage]:
     """Return what the ledger says of the metered prices of the subscription's version.
 

@@ -204,6 +204,11 @@ def _usage_lines(row: Subscription, *, at: datetime, is_ending: bool = True) -> 
     """Return what was written to the ledger since the last mark, and move the mark here; where
     none stands, usage counts from here.
     """
+    if is_ending and not selectors.is_usage_priced(row):
+        marks = UsageMark.objects.filter(subscription=row, billed_until__lt=at)
+        if not marks.update(billed_until=at, opened_at=at):
+            _mark(row, at=at)
+        return []
     mark = UsageMark.objects.filter(subscription=row).first()
     if mark is None:
         _mark(row, at=at)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from uuid_utils.compat import uuid7
+
 from billing import errors as own_errors
 from billing import locks
 from billing.gateways import manual
@@ -32,7 +34,10 @@ OWED = frozenset({Status.OPEN, Status.UNCOLLECTIBLE})
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a gateway reports of one attempt to pay an invoice; the amount in minor units."""
+    """What a gateway reports of one attempt to pay an invoice; the amount in minor units.
+
+    `is_new` says that the reference was made just now, so that nobody has told it before.
+    """
 
     invoice_id: UUID
     gateway: str
@@ -40,6 +45,7 @@ class Report:
     status: str
     amount_minor: int
     currency: str
+    is_new: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +115,11 @@ def mark_once(
 
 def _by_hand(marked: Mark) -> Callable[[Invoice], Report]:
     def reported(invoice: Invoice) -> Report:
-        number = invoice.payments.count()
         return Report(
             invoice_id=invoice.pk,
             gateway=manual.KEY,
-            reference=marked.reference or f"{invoice.pk}:{number}",
+            reference=marked.reference or str(uuid7()),
+            is_new=not marked.reference,
             status=marked.status,
             amount_minor=invoice.due_minor,
             currency=invoice.currency,
@@ -146,6 +152,8 @@ def _note(
 
 
 def _find_known(report: Report) -> Payment | None:
+    if report.is_new:
+        return None
     known = Payment.objects.filter(gateway=report.gateway, reference=report.reference).first()
     if known is not None and known.invoice_id != report.invoice_id:
         detail = f"The reference {report.reference!r} stands for another invoice."

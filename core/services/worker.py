@@ -80,7 +80,8 @@ def _pass(job: Job, *, clock: clocks.Clock, should_stop: Stop, limit: int) -> To
         if key in known:
             failures.filter(key=key).delete()
         done.append(key)
-    failures.filter(key__in=done).delete()
+    if done:
+        failures.filter(key__in=done).delete()
     return totals
 
 

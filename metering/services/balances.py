@@ -30,6 +30,8 @@ def lock_rows_of_change(*, customer: Customer, clock: clocks.Clock) -> None:
     """
     after = clocks.instant_of(customer, clock=clock)
     rows = locks.lock_open_balances(customer_id=customer.pk, feature_ids=None, after=after)
+    if not rows:
+        return
     feature_ids = {row.feature_id for row in rows}
     locks.lock_grants(customer_id=customer.pk, feature_ids=feature_ids)
     locks.lock_live_holds(customer_id=customer.pk, feature_ids=feature_ids)

@@ -1,6 +1,6 @@
 """Move a subscription: lock, settle, act from the table, tell. Every operation is made of this."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -14,7 +14,7 @@ from core.models import Customer
 from core.periods import Period
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
-from subscriptions import locks, renewals, selectors, transitions
+from subscriptions import locks, renewals, selectors, states, transitions
 from subscriptions.models import Subscription
 from subscriptions.services import settling, timeline
 from subscriptions.services.timeline import Actor
@@ -84,17 +84,26 @@ def lock_step(*, customer_id: UUID, clock: clocks.Clock) -> Locked:
 def settle_rows_step(*, customer: Customer, clock: clocks.Clock) -> Locked:
     """Do what `lock_step` does once the customer is locked."""
     locked = lock_rows_step(customer=customer, clock=clock)
-    for row in settling.settle_step(rows=locked.rows, at=locked.at):
-        timeline.changed_step(row, at=locked.at)
+    settled = settling.settle_step(rows=locked.rows, at=locked.at)
+    settling.tell_step(settled, at=locked.at)
+    if settled:
         locked.customer.revised_at = locked.at
     return locked
 
 
-def lock_rows_step(*, customer: Customer, clock: clocks.Clock) -> Locked:
-    """Take the locks that follow a customer's, then read the time; settling is the caller's."""
+def lock_rows_step(
+    *,
+    customer: Customer,
+    clock: clocks.Clock,
+    event_types: Sequence[str] = timeline.EVENT_TYPES,
+) -> Locked:
+    """Take the locks that follow a customer's, then read the time; settling is the caller's.
+
+    Without events that he may publish, he moves no subscription.
+    """
     rows = locks.lock_subscriptions(customer_id=customer.pk)
     selectors.give_prices(rows)
-    events.lock_for(event_types=timeline.EVENT_TYPES, customer=customer, clock=clock)
+    events.lock_for(event_types=event_types, customer=customer, clock=clock)
     return Locked(customer=customer, rows=rows, at=clocks.instant_of(customer, clock=clock))
 
 
@@ -119,12 +128,13 @@ def move_quietly_step(
 
     For a caller who bills it himself.
     """
-    before = row.status
+    former = states.state_of(row)
     transitions.take(row, event=event, at=locked.at, given=given)
-    opened = renewals.open_period(row, at=locked.at) if before != row.status else None
-    settling.save_step(row)
-    timeline.record_step(row, before=before, event=event, actor=actor, at=locked.at)
-    timeline.changed_step(row, at=locked.at)
+    opened = renewals.open_period(row, at=locked.at) if former.status != row.status else None
+    if states.state_of(row) != former:
+        settling.save_step(row)
+    timeline.record_step(row, before=former.status, event=event, actor=actor, at=locked.at)
+    settling.tell_of_step(row, former=former, at=locked.at)
     return opened
 
 

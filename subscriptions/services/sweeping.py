@@ -11,7 +11,7 @@ from core import clock as clocks
 from core import db, faults
 from core import locks as core_locks
 from subscriptions.models import Subscription
-from subscriptions.services import moves, settling, timeline
+from subscriptions.services import moves, settling
 
 BOUNDARIES_MAX = 100
 
@@ -51,8 +51,7 @@ def settle_free(*, customer_id: UUID, clock: clocks.Clock) -> int:
         locked = moves.lock_rows_step(customer=customer, clock=clock)
         faults.point("sweep_locked")
         moved = settling.settle_step(rows=locked.rows, at=locked.at, boundaries_max=BOUNDARIES_MAX)
-        for row in moved:
-            timeline.changed_step(row, at=locked.at)
+        settling.tell_step(moved, at=locked.at)
         faults.point("sweep_told")
     faults.point("sweep_committed")
     return len(moved)

@@ -19,14 +19,14 @@ APRIL, MAY = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)
 HALF_WAY = datetime(2026, 4, 16, tzinfo=UTC)
 
 QUERIES = {
-    "subscribe": 50,
+    "subscribe": 49,
     "preview": 45,
-    "change": 55,
-    "add-on": 51,
+    "change": 54,
+    "add-on": 50,
     "list": 3,
     "get": 3,
     "pdf": 3,
-    "mark-paid": 38,
+    "mark-paid": 37,
     "give-up": 13,
     "void": 14,
     "credit-note": 19,
