@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+OPERATORS = ("staff ", "service key ", "shell ")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
@@ -10,6 +12,11 @@ class Actor:
     name: str
     reason: str = ""
     request_id: str = ""
+
+    @property
+    def is_operator(self) -> bool:
+        """Tell whether staff, a backend or somebody with a shell acts, not a customer or time."""
+        return self.name.startswith(OPERATORS)
 
 
 SYSTEM = Actor(name="system")

@@ -23,6 +23,7 @@ COVERING = {"unit", "integration", "api", "concurrency"}  # what shows that the 
 # What would be slow under coverage, and goes where others have been.
 UNTRACED = {
     "test_admin.py",
+    "test_audited_forms.py",
     "test_billing_crash.py",
     "test_billing_race.py",
     "test_booking_race.py",

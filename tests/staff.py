@@ -201,7 +201,7 @@ def given(at: datetime) -> dict[str, Any]:
 def _club(at: datetime) -> dict[str, Any]:
     """Make a venue with a court, a booking, one that is held, and a closure."""
     court = club.make_resource(venue=club.make_venue())
-    club.make_policy(court.type)
+    policy = club.make_policy(court.type)
     factories.make_plan("member", at=at, limits={"court_minutes": 600}, rank=1)
     member = factories.make_customer(at=at, name="the-member")
     factories.subscribe(member, "member", at=at)
@@ -210,6 +210,7 @@ def _club(at: datetime) -> dict[str, Any]:
         "venue": court.venue,
         "court": court,
         "resource_type": court.type,
+        "policy": policy,
         "booking": club.booked(member, court, ten, at=at),
         "held_booking": club.booked(member, court, ten + timedelta(hours=2), at=at, held=True),
         "closure": Closure.objects.create(

@@ -161,8 +161,17 @@ def credit_note(
         if invoice.status not in CREDITABLE:
             raise _refusal(invoice)
         _refuse_too_much(invoice, amount_minor)
+        before = audit.snapshot(invoice)
         note = _write_step(invoice=invoice, amount_minor=amount_minor, actor=actor, at=locked.at)
         _settle_step(note, locked=locked, actor=actor)
+        audit.record_step(
+            actor=actor,
+            action=CREDITED,
+            row=invoice,
+            at=locked.at,
+            before=before,
+            after={**audit.snapshot(invoice), "credit_note": audit.snapshot(note)},
+        )
         claim(note, locked.at)
         return note
 

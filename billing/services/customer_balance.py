@@ -11,6 +11,7 @@ from core import clock as clocks
 from core import db, errors, money
 from core import locks as core_locks
 from core.models import Customer
+from core.services import audit
 from subscriptions.services.timeline import Actor
 
 
@@ -81,4 +82,7 @@ def adjust(
             actor=actor.name,
             reason=actor.reason,
         )
-        return move_step(move, at=at)
+        entry = move_step(move, at=at)
+        after = audit.snapshot(entry)
+        audit.record_step(actor=actor, action="balance.adjusted", row=entry, at=at, after=after)
+        return entry

@@ -17,7 +17,7 @@ from billing.models import Invoice, Payment
 from billing.services import closing, telling
 from core import clock as clocks
 from core import db, errors, money
-from core.services import idempotency
+from core.services import audit, idempotency
 from core.services.idempotency import NO_CLAIM, Claim, KeyedRequest, Recorded
 from subscriptions.services import moves
 from subscriptions.services import payments as subscription_payments
@@ -145,10 +145,29 @@ def _note(
         payment = _find_known(report)
         if payment is None:
             _refuse_unfit(report, invoice)
-            act = _fail_step if report.status == Payment.Status.FAILED else _succeed_step
-            payment = act(report, invoice, locked=locked, actor=actor)
+            payment = _noted_step(report, invoice, locked=locked, actor=actor)
         claim(invoice, locked.at)
         return payment
+
+
+def _noted_step(report: Report, invoice: Invoice, *, locked: Locked, actor: Actor) -> Payment:
+    """Do what follows from a report that is new; one by hand goes to the audit log as well.
+
+    What a gateway tells stands in the payments, with its reference.
+    """
+    act = _fail_step if report.status == Payment.Status.FAILED else _succeed_step
+    before = audit.snapshot(invoice) if actor.is_operator else {}
+    payment = act(report, invoice, locked=locked, actor=actor)
+    if actor.is_operator:
+        audit.record_step(
+            actor=actor,
+            action=f"invoice.payment_{report.status}",
+            row=invoice,
+            at=locked.at,
+            before=before,
+            after={**audit.snapshot(invoice), "payment": audit.snapshot(payment)},
+        )
+    return payment
 
 
 def _find_known(report: Report) -> Payment | None:

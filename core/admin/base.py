@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django.contrib.admin import site
 from django.contrib.admin.utils import unquote
@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from unfold import decorators
 from unfold.enums import ActionVariant
 
-from core.admin import pages
+from core.admin import editing, pages
 from core.admin.operations import Operation, Table
 from core.models import Customer
 
@@ -26,7 +26,6 @@ WINDOW_ROWS = 100_000
 M = TypeVar("M", bound=Model)
 
 if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin as UnfoldAdmin
     from django.contrib.admin import StackedInline, TabularInline
     from django.contrib.admin.views.main import ChangeList
 
@@ -40,9 +39,6 @@ else:
     UnfoldInline = unfold_admin.TabularInline
     UnfoldStackedInline = unfold_admin.StackedInline
     _Paginator = Paginator
-
-    class UnfoldAdmin(unfold_admin.ModelAdmin, Generic[M]):
-        """Unfold's screen, in the shape that Django's types know."""
 
 
 class BoundedPaginator(_Paginator):
@@ -70,7 +66,7 @@ class PreparedChangeList(ChangeList):
         screen.prepare_page(self.result_list)
 
 
-class EngineAdmin(UnfoldAdmin[M]):
+class EngineAdmin(editing.AuditedForms[M]):
     """A screen with operations: each has its permission, its page, and acts on POST alone."""
 
     operations: ClassVar[Sequence[type[Operation[Any]]]] = ()

@@ -57,7 +57,10 @@ class SetPassword(Operation[User]):
     def run(self, asked: Asked[User]) -> Done:
         """Set it."""
         accounts.change_password(
-            user_id=asked.row.pk, password=asked.values["password"], clock=asked.clock
+            user_id=asked.row.pk,
+            password=asked.values["password"],
+            actor=asked.actor,
+            clock=asked.clock,
         )
         return Done(message=f"The password of {asked.row.username} is set; his tokens are revoked.")
 

@@ -1,12 +1,13 @@
 """Keep the audit log: every mutation with its actor, what was and what is, and why.
 
-Usage and the moves of subscriptions are not in it: they have append-only records of their own,
-the usage ledger and the timeline. Where staff end a hold or take usage back by hand it is here too,
-with actor, reason and request id.
+Usage and what customers do to their subscriptions are not in it: they have append-only records of
+their own, the usage ledger and the timeline. Where staff or a backend correct usage by hand or move
+a subscription it is here too, with actor, reason and request id.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from core.models import AuditEntry
 from core.redaction import redacted
 
 EXPORT_BATCH = 1000
+CAMEL = re.compile(r"(?<!^)(?=[A-Z])")
 State = Mapping[str, object]
 
 
@@ -61,6 +63,23 @@ def record_step(
     )
 
 
+def record_change_step(
+    *, actor: Actor, what: str, row: Model, at: datetime, before: State, after: State
+) -> None:
+    """Write one line where the two differ, by the name of the row's model: `plan_group.changed`.
+
+    :raises RuntimeError: outside a transaction.
+    """
+    if before != after:
+        action = f"{thing(row)}.{what}"
+        record_step(actor=actor, action=action, row=row, at=at, before=before, after=after)
+
+
+def thing(row: Model) -> str:
+    """Return how an action names the row's model: `plan_group`."""
+    return CAMEL.sub("_", type(row).__name__).lower()
+
+
 def export(entries: QuerySet[AuditEntry]) -> Iterator[dict[str, object]]:
     """Yield the entries as JSON-ready lines, oldest first, in bounded memory."""
     for entry in entries.order_by("id").iterator(chunk_size=EXPORT_BATCH):
@@ -86,6 +105,6 @@ def line(entry: AuditEntry) -> dict[str, object]:
 def _plain(value: Any) -> object:  # noqa: ANN401 - any column's value
     if isinstance(value, datetime):
         return clocks.rfc3339(value)
-    if isinstance(value, date | Decimal | UUID):
+    if isinstance(value, date | time | Decimal | UUID):
         return str(value)
     return value

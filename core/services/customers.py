@@ -108,9 +108,9 @@ def update(
 
 def _rename_step(customer: Customer, *, name: str, actor: Actor, at: datetime) -> None:
     Customer.objects.filter(pk=customer.pk).update(name=name)
-    audit.record_step(
+    audit.record_change_step(
         actor=actor,
-        action="customer.renamed",
+        what="renamed",
         row=customer,
         at=at,
         before={"name": customer.name},

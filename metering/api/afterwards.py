@@ -111,6 +111,7 @@ class ReverseView(APIView):
             entry_id=entry_id,
             keyed=requests.keyed(request),
             reason=given["reason"],
+            actor=access.actor(request, reason=given["reason"]),
         )
         done = reversing.reverse(reversal, clock=clock.process_clock())
         headers = {"Idempotent-Replayed": "true"} if done.replayed else None

@@ -6,6 +6,7 @@ from typing import Any
 
 from core import clock as clocks
 from core import db, errors
+from core.actors import SYSTEM, Actor
 from metering.models import Meter
 from metering.services import meters
 from metering.services.meters import Definition
@@ -69,7 +70,12 @@ class _RolledBack(Exception):
 
 @db.operation
 def apply(
-    document: Mapping[str, Any], *, new_versions: bool, dry_run: bool, clock: clocks.Clock
+    document: Mapping[str, Any],
+    *,
+    new_versions: bool,
+    dry_run: bool,
+    clock: clocks.Clock,
+    actor: Actor = SYSTEM,
 ) -> Report:
     """Bring the catalog to the document in one transaction, or say what that would do.
 
@@ -80,7 +86,7 @@ def apply(
     """
     try:
         with db.transaction():
-            applying = Applying(at=clock.now(), new_versions=new_versions)
+            applying = Applying(at=clock.now(), new_versions=new_versions, actor=actor)
             _apply_step(document, applying)
             report = Report(changes=applying.changes, is_applied=not dry_run)
             if dry_run or report.is_refused:
@@ -114,7 +120,8 @@ def _define(wanted: Meter, applying: Applying) -> None:
     given = {name: value for name, value in vars(wanted).items() if name in DEFINED}
     feature_key = wanted.feature.key if wanted.feature else ""
     try:
-        meters.define_step(Definition(**given, feature_key=feature_key), at=applying.at)
+        definition = Definition(**given, feature_key=feature_key)
+        meters.define_step(definition, actor=applying.actor, at=applying.at)
     except errors.Invalid as refusal:
         applying.note("meters", wanted.key, Action.REFUSED, refusal.detail)
         return

@@ -56,16 +56,13 @@ def define(definition: Definition, *, actor: Actor = SYSTEM, clock: clocks.Clock
     try:
         with db.transaction():
             at = clock.now()
-            made = define_step(definition, at=at)
-            after = audit.snapshot(made)
-            audit.record_step(actor=actor, action="meter.defined", row=made, at=at, after=after)
-            return made
+            return define_step(definition, actor=actor, at=at)
     except IntegrityError as error:
         detail = f"A meter has the key {definition.key}; another meaning needs another key."
         raise errors.Invalid.at("/key", code="unique", detail=detail) from error
 
 
-def define_step(definition: Definition, *, at: datetime) -> Meter:
+def define_step(definition: Definition, *, at: datetime, actor: Actor = SYSTEM) -> Meter:
     """Make a meter whose key is free.
 
     :raises Invalid: with pointer, code and detail of everything that is wrong with it.
@@ -75,7 +72,7 @@ def define_step(definition: Definition, *, at: datetime) -> Meter:
     faults = [*_faults(definition), *_feeding_faults(definition, feature)]
     if faults:
         raise errors.Invalid(faults[0]["detail"], facts={"errors": faults})
-    return Meter.objects.create(
+    made = Meter.objects.create(
         key=definition.key,
         name=definition.name or definition.key,
         event_type=definition.event_type,
@@ -88,6 +85,9 @@ def define_step(definition: Definition, *, at: datetime) -> Meter:
         feature=feature,
         created_at=at,
     )
+    after = audit.snapshot(made)
+    audit.record_step(actor=actor, action="meter.defined", row=made, at=at, after=after)
+    return made
 
 
 @db.operation

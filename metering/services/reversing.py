@@ -27,7 +27,7 @@ REVERSIBLE = (Kind.CONSUME, Kind.RECORD, Kind.CAPTURE)
 class Reversal:
     """Which line of the ledger is to be taken back, under one key.
 
-    `actor` is the member of staff who does it by hand: he and his reason go to the audit log.
+    `actor` is who does it by hand, staff or a backend: he and his reason go to the audit log.
     """
 
     customer_id: UUID

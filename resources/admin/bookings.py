@@ -94,7 +94,7 @@ class ConfirmBooking(Operation[Booking]):
 
     def run(self, asked: Asked[Booking]) -> Done:
         """Confirm it."""
-        ending.confirm_by_staff(booking_id=asked.row.pk, clock=asked.clock)
+        ending.confirm_by_staff(booking_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="The booking is confirmed.")
 
 
@@ -117,7 +117,7 @@ class CheckIn(Operation[Booking]):
 
     def run(self, asked: Asked[Booking]) -> Done:
         """Check in."""
-        ending.check_in_by_staff(booking_id=asked.row.pk, clock=asked.clock)
+        ending.check_in_by_staff(booking_id=asked.row.pk, actor=asked.actor, clock=asked.clock)
         return Done(message="Checked in.")
 
 

@@ -260,6 +260,7 @@ class ConfirmView(APIView):
         )
         answer = ending.confirm(
             row=row,
+            actor=callers.actor_of(request, reason=given["reason"]),
             keyed=requests.keyed(request),
             render=bodies.recorded_booking,
             clock=callers.clock_of(row.customer),
@@ -333,6 +334,7 @@ class CheckInView(APIView):
         )
         answer = ending.check_in(
             row=row,
+            actor=callers.actor_of(request, reason=given["reason"]),
             keyed=requests.keyed(request),
             render=bodies.recorded_booking,
             clock=callers.clock_of(row.customer),

@@ -7,7 +7,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core import clock, errors
-from core.actors import Actor
 from core.api import access, pagination, requests, responses, schema
 from core.api import serializers as strict
 from resources import errors as own_errors
@@ -118,6 +117,7 @@ class LeaveWaitlistView(APIView):
             raise errors.NotFound("There is no such place in a waiting list.")
         answer = waiting.leave(
             entry=entry,
+            actor=callers.actor_of(request),
             keyed=requests.keyed(request),
             render=bodies.recorded_entry,
             clock=callers.clock_of(customer),
@@ -150,11 +150,11 @@ class ClosuresView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Close."""
-        service_key = access.access_scope(request, scope="bookings:write")
+        access.access_scope(request, scope="bookings:write")
         given = strict.read(shapes.ClosureSerializer, request)
         done = closures.close(
             shapes.planned_closure(given),
-            actor=Actor(name=f"service key {service_key.prefix}"),
+            actor=callers.actor_of(request, reason=given["reason"]),
             clock=clock.process_clock(),
         )
         return Response(bodies.closed(done), status=201)

@@ -13,13 +13,13 @@ from core import clock as clocks
 from core import db, events
 from core import errors as core_errors
 from core.models import Customer
-from core.services import idempotency
+from core.services import audit, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from metering.services import denials, owned_holds
 from resources import errors, locks, rules, selectors, standing
 from resources.models import Allocation, Booking, BookingSeries, Participant, Venue
 from resources.rules import Policy
-from resources.services import availability, planning, publishing, settling, turns
+from resources.services import availability, noting, planning, publishing, settling, turns
 from resources.services.planning import Order
 from resources.timetable import Place, Timetable, Want
 
@@ -240,6 +240,15 @@ def _write(row: Booking, order: Order, decided: Decided, *, at: datetime) -> Non
     set_terms(row, order=order, decided=decided)
     row.save(force_insert=True)
     write_allocations(row, decided=decided)
+    if row.series is None:  # a series is noted whole
+        quantities = {want.place.key: want.quantity for want in decided.wants}
+        audit.record_step(
+            actor=order.actor,
+            action=f"booking.{row.state}",
+            row=row,
+            at=at,
+            after=noting.described(row, quantities=quantities),
+        )
     Participant.objects.bulk_create(
         Participant(booking=row, name=each.name, is_guest=each.is_guest) for each in order.attendees
     )

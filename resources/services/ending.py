@@ -11,7 +11,7 @@ from core.services import idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from resources import standing
 from resources.models import Booking
-from resources.services import publishing, settling, turns, waiting
+from resources.services import noting, publishing, settling, turns, waiting
 from resources.services.booking import Render
 from resources.standing import Leaving
 from subscriptions import errors as subscription_errors
@@ -21,25 +21,29 @@ State = Booking.State
 Move = Callable[[Booking], datetime]
 
 
-def confirm(*, row: Booking, keyed: KeyedRequest, render: Render, clock: clocks.Clock) -> Recorded:
+def confirm(
+    *, row: Booking, actor: Actor, keyed: KeyedRequest, render: Render, clock: clocks.Clock
+) -> Recorded:
     """Confirm a booking that is held; one that is confirmed stays as it is.
 
     :raises InvalidTransition: where it has lapsed or ended.
     """
     return _keyed(
         row=row,
-        move=lambda locked: confirm_step(locked, clock=clock),
+        move=lambda locked: confirm_step(locked, actor=actor, clock=clock),
         keyed=keyed,
         render=render,
         clock=clock,
     )
 
 
-def confirm_step(row: Booking, *, clock: clocks.Clock) -> datetime:
+def confirm_step(row: Booking, *, actor: Actor, clock: clocks.Clock) -> datetime:
     """Confirm the booking and charge its guests; the caller holds the locks."""
     at = clocks.customer_clock(row.customer, clock=clock).now()
     if row.state != State.CONFIRMED:
+        before = noting.standing_of(row)
         confirm_held_step(row, at=at)
+        noting.note_step(row, what="confirmed", actor=actor, at=at, before=before)
     return at
 
 
@@ -90,26 +94,26 @@ def cancel(
 
 
 @db.operation
-def confirm_by_staff(*, booking_id: UUID, clock: clocks.Clock) -> Booking:
+def confirm_by_staff(*, booking_id: UUID, actor: Actor, clock: clocks.Clock) -> Booking:
     """Confirm without a key, as the admin does; twice is once.
 
     :raises InvalidTransition: where it has lapsed or ended.
     """
     with db.transaction():
         row = settling.lock_step(booking_id=booking_id, clock=clock)
-        confirm_step(row, clock=clock)
+        confirm_step(row, actor=actor, clock=clock)
         return row
 
 
 @db.operation
-def check_in_by_staff(*, booking_id: UUID, clock: clocks.Clock) -> Booking:
+def check_in_by_staff(*, booking_id: UUID, actor: Actor, clock: clocks.Clock) -> Booking:
     """Check in without a key, as the admin does; twice is once.
 
     :raises InvalidTransition: earlier than an hour before the start, or after the end.
     """
     with db.transaction():
         row = settling.lock_step(booking_id=booking_id, clock=clock)
-        check_in_step(row, clock=clock)
+        check_in_step(row, actor=actor, clock=clock)
         return row
 
 
@@ -145,10 +149,12 @@ def cancel_closed(*, booking_id: UUID, actor: Actor, clock: clocks.Clock) -> Boo
         asked_at = clock.now()
         if standing.effective_state(row, at=asked_at) not in Booking.CLOSABLE_STATES:
             raise _not_now(row, "cancelled", at=asked_at)
+        before = noting.standing_of(row)
         at = settling.return_units_step(row, clock=clock)
         row.reason = actor.reason
         settling.move_step(row, state=State.CANCELLED, at=at)
         publishing.publish_step(row, event_type=publishing.CANCELLED, at=at)
+        noting.note_step(row, what="cancelled", actor=actor, at=at, before=before)
     waiting.offer_freed(row=row, clock=clock)
     return row
 
@@ -160,12 +166,14 @@ def cancel_step(row: Booking, *, actor: Actor, clock: clocks.Clock, is_free: boo
     if row.state == State.CANCELLED:
         return asked_at
     terms = terms_of_leaving(row, at=asked_at, is_free=is_free)
+    before = noting.standing_of(row)
     at = settling.end_hold_step(row, percent=terms.percent, clock=clock)
     row.reason = actor.reason
     if terms.percent:
         row.captured_at = at
     settling.move_step(row, state=State.CANCELLED, at=at)
     publishing.publish_step(row, event_type=publishing.CANCELLED, at=at, fee_minor=terms.fee_minor)
+    noting.note_step(row, what="cancelled", actor=actor, at=at, before=before)
     return at
 
 
@@ -181,21 +189,23 @@ def terms_of_leaving(row: Booking, *, at: datetime, is_free: bool = False) -> Le
     return standing.leaving(row, at=at, is_free=is_free)
 
 
-def check_in(*, row: Booking, keyed: KeyedRequest, render: Render, clock: clocks.Clock) -> Recorded:
+def check_in(
+    *, row: Booking, actor: Actor, keyed: KeyedRequest, render: Render, clock: clocks.Clock
+) -> Recorded:
     """Note that the customer has come: the units are captured. Twice is once.
 
     :raises InvalidTransition: earlier than an hour before the start, or after the end.
     """
     return _keyed(
         row=row,
-        move=lambda locked: check_in_step(locked, clock=clock),
+        move=lambda locked: check_in_step(locked, actor=actor, clock=clock),
         keyed=keyed,
         render=render,
         clock=clock,
     )
 
 
-def check_in_step(row: Booking, *, clock: clocks.Clock) -> datetime:
+def check_in_step(row: Booking, *, actor: Actor, clock: clocks.Clock) -> datetime:
     """Check the booking in under the locks, and tell the instant."""
     clock = clocks.customer_clock(row.customer, clock=clock)
     asked_at = clock.now()
@@ -203,10 +213,12 @@ def check_in_step(row: Booking, *, clock: clocks.Clock) -> datetime:
         return asked_at
     if not standing.can_check_in(row, at=asked_at):
         raise _not_now(row, "checked in", at=asked_at)
+    before = noting.standing_of(row)
     at = settling.end_hold_step(row, percent=standing.ALL_PERCENT, clock=clock)
     row.checked_in_at, row.captured_at = at, row.captured_at or at
     settling.move_step(row, state=State.CONFIRMED, at=at)
     publishing.publish_step(row, event_type=publishing.STARTED, at=at)
+    noting.note_step(row, what="checked_in", actor=actor, at=at, before=before)
     return at
 
 
@@ -228,10 +240,12 @@ def mark_no_show(*, booking_id: UUID, actor: Actor, clock: clocks.Clock) -> Book
         if row.state != State.CONFIRMED or asked_at < row.starts_at or has_come:
             raise _not_now(row, "marked as not come", at=asked_at)
         due = standing.no_show(row, ended_at=asked_at)
+        before = noting.standing_of(row)
         at = settling.end_hold_step(row, percent=due.percent, clock=clock)
         row.reason = actor.reason
         settling.move_step(row, state=State.NO_SHOW, at=at)
         publishing.publish_step(row, event_type=publishing.NO_SHOW, at=at, fee_minor=due.fee_minor)
+        noting.note_step(row, what="no_show", actor=actor, at=at, before=before)
         return row
 
 

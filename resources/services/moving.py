@@ -8,12 +8,12 @@ from uuid import UUID
 from core import clock as clocks
 from core import db, events
 from core import errors as core_errors
-from core.services import idempotency
+from core.services import audit, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from metering.services import denials, owned_holds
 from resources import errors, locks, standing
 from resources.models import Allocation, Booking
-from resources.services import booking, planning, publishing, turns, waiting
+from resources.services import booking, noting, planning, publishing, turns, waiting
 from resources.services.booking import Render
 from resources.services.planning import Order
 from subscriptions import errors as subscription_errors
@@ -102,10 +102,12 @@ def _move_step(booking_id: UUID, order: Order, *, clock: clocks.Clock) -> tuple[
     customer = owned_holds.lock_customer_step(customer_id=order.customer_id)
     clock = clocks.customer_clock(customer, clock=clock)
     places = planning.find_candidates(order)
-    occupied = Allocation.objects.filter(booking=booking_id).values_list("resource", flat=True)
-    locks.lock_resources(resource_ids={*places, *occupied})
+    occupied = list(Allocation.objects.filter(booking=booking_id).select_related("resource"))
+    locks.lock_resources(resource_ids={*places, *(each.resource_id for each in occupied)})
     events.lock_for(event_types=publishing.ALL, customer=customer, clock=clock)
     row = Booking.objects.select_related("customer", "venue").get(pk=booking_id)
+    quantities = {each.resource.key: each.quantity for each in occupied}
+    before = noting.described(row, quantities=quantities)
     asked_at = clock.now()
     _refuse_unmovable(row, at=asked_at, is_waived=order.is_policy_waived)
     decided = booking.decide_step(
@@ -127,6 +129,11 @@ def _move_step(booking_id: UUID, order: Order, *, clock: clocks.Clock) -> tuple[
     row.save()
     booking.write_allocations(row, decided=decided)
     publishing.publish_step(row, event_type=publishing.MOVED, at=exchanged.at)
+    quantities = {want.place.key: want.quantity for want in decided.wants}
+    after = noting.described(row, quantities=quantities)
+    audit.record_change_step(
+        actor=order.actor, what="moved", row=row, at=exchanged.at, before=before, after=after
+    )
     return row, exchanged.at
 
 

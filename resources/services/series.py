@@ -14,7 +14,7 @@ from core import clock as clocks
 from core import db
 from core import errors as core_errors
 from core.errors import Category, DomainError
-from core.services import idempotency
+from core.services import audit, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from metering.services import denials, owned_holds
 from resources import opening
@@ -205,6 +205,14 @@ def _confirm_all(
             ending.confirm_held_step(row, at=at)
         booked.row.confirmed_at = at
         booked.row.save(update_fields=["confirmed_at"])
+        bookings = [str(each) for each in booked.booking_ids]
+        audit.record_step(
+            actor=repetition.order.actor,
+            action="booking_series.booked",
+            row=booked.row,
+            at=at,
+            after={**audit.snapshot(booked.row), "bookings": bookings},
+        )
         return idempotency.claim_step(
             customer_id=customer_id,
             keyed=keyed,

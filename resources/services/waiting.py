@@ -15,7 +15,7 @@ from core import locks as core_locks
 from core.actors import Actor
 from core.errors import DomainError
 from core.models import Customer
-from core.services import idempotency
+from core.services import audit, idempotency
 from core.services.idempotency import KeyedRequest, Recorded
 from resources import errors, selectors
 from resources.models import Booking, WaitlistEntry
@@ -70,6 +70,10 @@ def join(
             at = clock.now()
             entry = _entry(order, at=at)
             entry.save(force_insert=True)
+            after = audit.snapshot(entry)
+            audit.record_step(
+                actor=order.actor, action="waitlist_entry.joined", row=entry, at=at, after=after
+            )
             return idempotency.claim_step(
                 customer_id=order.customer_id,
                 keyed=keyed,
@@ -110,7 +114,12 @@ def _entry(order: Order, *, at: datetime) -> WaitlistEntry:
 
 
 def leave(
-    *, entry: WaitlistEntry, keyed: KeyedRequest, render: Render, clock: clocks.Clock
+    *,
+    entry: WaitlistEntry,
+    actor: Actor,
+    keyed: KeyedRequest,
+    render: Render,
+    clock: clocks.Clock,
 ) -> Recorded:
     """Take the customer off the list; who no longer waits stays as he is.
 
@@ -127,8 +136,13 @@ def leave(
                 detail = "The time was offered: confirm or cancel the booking."
                 raise subscription_errors.InvalidTransition(detail)
             if row.state == State.WAITING:
+                before = audit.snapshot(row)
                 row.state, row.ended_at = State.ENDED, at
                 row.save(update_fields=["state", "ended_at"])
+                after = audit.snapshot(row)
+                audit.record_change_step(
+                    actor=actor, what="left", row=row, at=at, before=before, after=after
+                )
             return idempotency.claim_step(
                 customer_id=entry.customer_id,
                 keyed=keyed,

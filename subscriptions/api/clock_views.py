@@ -40,5 +40,7 @@ class AdvanceClockView(APIView):
             request, scope="customers:write", permission="core.change_customer", named=customer
         )
         given = strict.read(shapes.AdvanceSerializer, request)
-        advanced = advancing.advance(customer_id=row.pk, to=given["to"])
+        advanced = advancing.advance(
+            customer_id=row.pk, to=given["to"], actor=access.actor(request)
+        )
         return Response(customer_serializers.customer_body(advanced))

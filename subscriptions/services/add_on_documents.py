@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import models
 
+from core import clock as clocks
 from core import money
 from subscriptions.models import AddOn, Feature
 from subscriptions.models.additions import AddOnEntitlement, AddOnPrice
@@ -99,6 +100,7 @@ def _bring_content(row: AddOn, content: Content, *, is_published: bool, applying
                 each.add_on = row
             shape.model._default_manager.bulk_create(content[name])
         applying.note("add_ons", key, Action.DRAFTED)
+        applying.record_step(row, what="changed", before=_written(stored), after=_written(content))
     if is_published:
         _publish(row, content, applying=applying)
 
@@ -114,6 +116,12 @@ def _publish(row: AddOn, content: Content, *, applying: Applying) -> None:
         return
     row.published_at = applying.at
     row.save(update_fields=["published_at"])
+    applying.record_step(
+        row,
+        what="published",
+        before={"published_at": None},
+        after={"published_at": clocks.rfc3339(applying.at)},
+    )
     applying.note("add_ons", f"{row.key} content", Action.PUBLISHED)
 
 

@@ -131,7 +131,14 @@ def _open_on(row: Subscription) -> list[SubscriptionAddOn]:
 def _tell(
     locked: Locked, row: Subscription, add_on: AddOn, *, before: int, after: int, actor: Actor
 ) -> None:
-    timeline.record_step(row, before=row.status, event=CHANGED_ADD_ONS, actor=actor, at=locked.at)
+    timeline.record_step(
+        row,
+        before=row.status,
+        event=CHANGED_ADD_ONS,
+        actor=actor,
+        at=locked.at,
+        beside={f"add_on {add_on.key}": (before, after)},
+    )
     facts = {
         "add_on": add_on.key,
         "from_quantity": before,

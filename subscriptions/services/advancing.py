@@ -8,7 +8,9 @@ from django.db.models import Min
 from core import clock as clocks
 from core import db, errors
 from core import locks as core_locks
+from core.actors import SYSTEM, Actor
 from core.models import Customer
+from core.services import audit
 from subscriptions.models import Subscription
 from subscriptions.services import moves
 
@@ -16,7 +18,7 @@ SPAN_MAX = timedelta(days=5 * 366)
 BOUNDARIES_MAX = 2_000
 
 
-def advance(*, customer_id: UUID, to: datetime) -> Customer:
+def advance(*, customer_id: UUID, to: datetime, actor: Actor = SYSTEM) -> Customer:
     """Let a customer's own time pass until an instant, and settle and renew him on the way.
 
     Each boundary commits on its own, at its own instant; a call that was cut off is repeated
@@ -28,7 +30,7 @@ def advance(*, customer_id: UUID, to: datetime) -> Customer:
     :raises Invalid: for an instant in his past, or more than five years or 2,000 boundaries ahead.
     """
     for _ in range(BOUNDARIES_MAX):
-        customer = _pass_one(customer_id=customer_id, to=to)
+        customer = _pass_one(customer_id=customer_id, to=to, actor=actor)
         if customer.test_clock_at == to:
             return customer
     detail = f"More than {BOUNDARIES_MAX} boundaries lie before that; advance in smaller steps."
@@ -36,7 +38,7 @@ def advance(*, customer_id: UUID, to: datetime) -> Customer:
 
 
 @db.operation
-def _pass_one(*, customer_id: UUID, to: datetime) -> Customer:
+def _pass_one(*, customer_id: UUID, to: datetime, actor: Actor) -> Customer:
     """Advance to the next boundary up to the instant, or to the instant itself."""
     with db.transaction():
         try:
@@ -48,6 +50,14 @@ def _pass_one(*, customer_id: UUID, to: datetime) -> Customer:
         boundary: datetime | None = due.aggregate(first=Min("due_at"))["first"]
         customer.test_clock_at = to if boundary is None else max(boundary, now)
         customer.save(update_fields=["test_clock_at"])
+        audit.record_change_step(
+            actor=actor,
+            what="clock_advanced",
+            row=customer,
+            at=customer.test_clock_at,
+            before={"test_clock_at": clocks.rfc3339(now)},
+            after={"test_clock_at": clocks.rfc3339(customer.test_clock_at)},
+        )
         moves.settle_rows_step(customer=customer, clock=clocks.FixedClock(at=to))
         return customer
 

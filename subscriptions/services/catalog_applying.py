@@ -6,7 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from django.db.models import Model
+
 from core import db
+from core.actors import SYSTEM, Actor
+from core.services import audit
 from subscriptions import locks
 from subscriptions.models import Plan, PlanVersion
 from subscriptions.services import catalog, catalog_documents
@@ -51,8 +55,17 @@ class Applying:
 
     at: datetime
     new_versions: bool
+    actor: Actor = SYSTEM
     known: Known = field(default_factory=Known)
     changes: list[Change] = field(default_factory=list)
+
+    def record_step(
+        self, row: Model, *, what: str, after: audit.State, before: audit.State | None = None
+    ) -> None:
+        """Write into the audit log what became of a row; it is undone with the application."""
+        audit.record_change_step(
+            actor=self.actor, what=what, row=row, at=self.at, before=before or {}, after=after
+        )
 
     def note(self, kind: str, key: str, action: Action, detail: str = "") -> None:
         """Add to the report."""
@@ -91,6 +104,7 @@ def bring_step(wanted: Any, *, shape: Shape, kind: str, applying: Applying) -> A
         wanted.save(force_insert=True)
         applying.known.add(wanted)
         applying.note(kind, wanted.key, Action.CREATED)
+        applying.record_step(wanted, what="created", after=audit.snapshot(wanted))
         return wanted
     changed = shape.differences(row, wanted)
     frozen = [name for name in changed if name in shape.frozen]
@@ -99,7 +113,9 @@ def bring_step(wanted: Any, *, shape: Shape, kind: str, applying: Applying) -> A
     elif frozen:
         applying.note(kind, row.key, Action.REFUSED, f"It never changes its {', '.join(frozen)}.")
     elif changed:
+        before = audit.snapshot(row)
         shape.take_over(row, wanted)
+        applying.record_step(row, what="changed", before=before, after=audit.snapshot(row))
         applying.note(kind, row.key, Action.UPDATED, ", ".join(changed))
     else:
         applying.note(kind, row.key, Action.UNCHANGED)
@@ -158,8 +174,10 @@ def _bring_draft(plan: Plan, wanted: WantedPlan, applying: Applying) -> Iterator
         detail = f"Version {published.number} is published and never changes: ask for new versions."
         applying.note("versions", key, Action.REFUSED, detail)
     else:
-        draft = draft or catalog.draft_step(plan=plan, at=applying.at)
+        draft = draft or catalog.draft_step(plan=plan, at=applying.at, actor=applying.actor)
+        before = catalog_documents.version_document(draft)
         _replace(draft, wanted)
+        applying.record_step(draft, what="changed", before=before, after=document)
         applying.note("versions", key, Action.DRAFTED, f"Draft {draft.number}.")
         yield draft
 
@@ -182,5 +200,5 @@ def _publish(plan: Plan, version: PlanVersion, applying: Applying) -> None:
         detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in faults)
         applying.note("versions", f"{plan.key} version", Action.REFUSED, detail)
         return
-    catalog.publish_step(plan=plan, version=version, at=applying.at)
+    catalog.publish_step(plan=plan, version=version, at=applying.at, actor=applying.actor)
     applying.note("versions", f"{plan.key} version", Action.PUBLISHED, f"Version {version.number}.")

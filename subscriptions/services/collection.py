@@ -1,5 +1,6 @@
 """Pause and resume the collection of what a subscription bills: an attribute, no state."""
 
+from datetime import datetime
 from uuid import UUID
 
 from core import clock as clocks
@@ -29,8 +30,7 @@ def pausing(*, actor: Actor) -> Action:
         if row.status not in Subscription.SLOT_STATUSES:
             raise own_errors.InvalidTransition(detail)
         if row.collection_paused_at is None:
-            row.collection_paused_at = locked.at
-            _tell(locked, row, event=PAUSED, actor=actor)
+            _tell(locked, row, event=PAUSED, paused_at=locked.at, actor=actor)
 
     return act
 
@@ -43,15 +43,28 @@ def resuming(*, actor: Actor) -> Action:
 
     def act(locked: Locked, row: Subscription) -> None:
         if row.collection_paused_at is not None:
-            row.collection_paused_at = None
-            _tell(locked, row, event=RESUMED, actor=actor)
+            _tell(locked, row, event=RESUMED, paused_at=None, actor=actor)
 
     return act
 
 
-def _tell(locked: Locked, row: Subscription, *, event: str, actor: Actor) -> None:
+def _tell(
+    locked: Locked, row: Subscription, *, event: str, paused_at: datetime | None, actor: Actor
+) -> None:
+    was, now = (
+        None if each is None else clocks.rfc3339(each)
+        for each in (row.collection_paused_at, paused_at)
+    )
+    row.collection_paused_at = paused_at
     row.save(update_fields=["collection_paused_at"])
-    timeline.record_step(row, before=row.status, event=event, actor=actor, at=locked.at)
+    timeline.record_step(
+        row,
+        before=row.status,
+        event=event,
+        actor=actor,
+        at=locked.at,
+        beside={"collection_paused_at": (was, now)},
+    )
     customers.revise_step(customer_id=row.customer_id, at=locked.at)
 
 

@@ -148,7 +148,14 @@ def migrate_step(locked: Locked, *, row: Subscription, target: PlanVersion, acto
     )
     transitions.take(row, event=EVENT, at=locked.at, given=Given(change=change))
     settling.save_step(row)
-    timeline.record_step(row, before=row.status, event=EVENT, actor=actor, at=locked.at)
+    timeline.record_step(
+        row,
+        before=row.status,
+        event=EVENT,
+        actor=actor,
+        at=locked.at,
+        beside={"plan_version_id": (before.plan_version_id, target.pk)},
+    )
     timeline.plan_changed_step(
         row, before=before, kind=planning.MIGRATION, effective_at=locked.at, at=locked.at
     )

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from core import actors, events
 from core import clock as clocks
 from core.periods import Period
-from core.services import customers
+from core.services import audit, customers
 from subscriptions import states
 from subscriptions.models import Subscription, TimelineEntry
 
@@ -19,6 +20,8 @@ ADD_ONS_CHANGED = "subscription.add_ons_changed"
 PAYMENT_LATE = "subscription.payment_late"
 EVENT_TYPES = (CHANGED, TRANSITIONED, RENEWED, PLAN_CHANGED, ADD_ONS_CHANGED, PAYMENT_LATE)
 KEEP = "keep"
+Pair = tuple[object, object]
+NOTHING_BESIDE: Mapping[str, Pair] = MappingProxyType({})
 
 
 Actor = actors.Actor
@@ -41,8 +44,21 @@ def content_of(row: Subscription) -> Content:
     )
 
 
-def record_step(row: Subscription, *, before: str, event: str, actor: Actor, at: datetime) -> None:
-    """Append a line to the timeline and publish the transition, at its own instant."""
+def record_step(
+    row: Subscription,
+    *,
+    before: str,
+    event: str,
+    actor: Actor,
+    at: datetime,
+    beside: Mapping[str, Pair] = NOTHING_BESIDE,
+) -> None:
+    """Append a line to the timeline and publish the transition, at its own instant.
+
+    `beside` has what was and is of that which is no part of the state, for the audit log.
+    """
+    if actor.is_operator:
+        _audit(row, event=event, actor=actor, at=at, beside=beside)
     _append(row, before=before, event=event, actor=actor, at=at)
     publish_step(
         row,
@@ -53,7 +69,7 @@ def record_step(row: Subscription, *, before: str, event: str, actor: Actor, at:
 
 
 def note_step(row: Subscription, *, event: str, actor: Actor, at: datetime) -> None:
-    """Append a line of what is no transition, and that somebody else publishes."""
+    """Append a line of what is no transition, and that somebody else publishes and audits."""
     _append(row, before=row.status, event=event, actor=actor, at=at)
 
 
@@ -69,6 +85,22 @@ def _append(row: Subscription, *, before: str, event: str, actor: Actor, at: dat
         reason=actor.reason,
         request_id=actor.request_id,
         state=states.document_of(row),
+    )
+
+
+def _audit(
+    row: Subscription, *, event: str, actor: Actor, at: datetime, beside: Mapping[str, Pair]
+) -> None:
+    """Keep in the audit log what staff, a backend or a command did to the subscription."""
+    lines = TimelineEntry.objects.filter(subscription=row).order_by("-id")
+    was = lines.values_list("state", flat=True).first() or {}
+    audit.record_step(
+        actor=actor,
+        action=f"subscription.{event}",
+        row=row,
+        at=at,
+        before={**was, **{name: pair[0] for name, pair in beside.items()}},
+        after={**states.document_of(row), **{name: pair[1] for name, pair in beside.items()}},
     )
 
 

@@ -1,5 +1,6 @@
 """Keep the catalog as code: export it as JSON, compare a file with it, bring it to a file."""
 
+import getpass
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import orjson
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core import clock, errors
+from core.actors import Actor
 from metering.services import catalogs
 from metering.services.catalogs import Report
 
@@ -34,6 +36,7 @@ class Command(BaseCommand):
             action="store_true",
             help="Make a draft where a published version differs, instead of refusing.",
         )
+        parser.add_argument("--reason", default="", help="Why, for the audit log.")
         parser.add_argument("--json", action="store_true", help="Report as one line of JSON.")
 
     def handle(self, *_: Any, **options: Any) -> None:  # noqa: ANN401 - Django's signature
@@ -56,6 +59,7 @@ class Command(BaseCommand):
                 _read(options["file"]),
                 new_versions=options["new_versions"],
                 dry_run=options["dry_run"] or options["action"] == "diff",
+                actor=_actor(options),
                 clock=clock.process_clock(),
             )
         except errors.Invalid as refusal:
@@ -79,6 +83,12 @@ class Command(BaseCommand):
         for each in changes:
             self.stdout.write("{action:10} {kind} {key}  {detail}".format(**each).rstrip())
         self.stdout.write("Applied." if report.is_applied else "Nothing was changed.")
+
+
+def _actor(options: dict[str, Any]) -> Actor:
+    file = options["file"]
+    reason = options["reason"] or f"catalog {options['action']} {file.name if file else ''}"
+    return Actor(name=f"shell {getpass.getuser()}", reason=reason)
 
 
 def _read(path: Path | None) -> dict[str, Any]:

@@ -516,7 +516,7 @@ class TestBalance:
     def test_costs_one_statement_more_than_the_booking(self, client, django_assert_num_queries):
         club.book(client, TEN)
         # BEGIN and COMMIT are savepoints of the test; with all that is locked, read and written
-        with django_assert_num_queries(32):
+        with django_assert_num_queries(33):
             club.book(client, TEN + 2 * HOUR)
 
 

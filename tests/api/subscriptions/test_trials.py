@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
 STARTED = datetime(2026, 4, 1, tzinfo=UTC)
 ENDS, LATER = STARTED + 14 * DAY, STARTED + 21 * DAY
-QUERIES = 17
+QUERIES = 19
 
 
 @pytest.fixture

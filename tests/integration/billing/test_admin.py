@@ -152,6 +152,7 @@ class TestIssuer:
             "invoice_prefix": "A-",
             "credit_note_prefix": "C-",
             "invoices": "999",
+            "reason": "a new address",
         }
         assert browser.post(staff.page(world.issuer), values).status_code == 302
         issuer = Issuer.objects.get()

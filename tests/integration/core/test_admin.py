@@ -2,18 +2,20 @@
 
 import re
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from core import errors
+from core import clock, errors
 from core.admin.base import EngineAdmin
 from core.admin.operations import Inspection, OperationForm, ReasonForm
 from core.models import AuditEntry, OutboxEvent, ServiceKey, User
 from core.services import login, service_keys
 from subscriptionEngine.roles import ROLES
+from subscriptions.models import Subscription
 from tests import factories, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("standing_clock")]
@@ -72,6 +74,13 @@ ALLOWED = {
     ("resources.Booking", "cancel_on_terms", "booking"): {"support", "owner"},
     ("resources.Booking", "cancel_free", "booking"): {"support", "owner"},
 }
+AFTER = {
+    "undo_cancel": "cancel_at_period_end",
+    "resume": "pause",
+    "resume_collection": "pause_collection",
+}
+AT_START = {"check_in", "mark_no_show"}
+TELLING_NOTHING = {"set_password"}  # what was and is may not be told
 NO_END = {"ends_at_0": "", "ends_at_1": ""}
 VALUES = {
     "rotate_key": {"overlap_seconds": "60"},
@@ -94,7 +103,7 @@ VALUES = {
         "starts_at": "09:00",
         "minutes": "60",
     },
-    "move_to": {"day": "2026-03-13", "starts_at": "10:00"},
+    "move_to": {"day": "2026-03-13", "starts_at": "10:00", "is_policy_waived": "on"},
 }
 LISTS = {
     "core.AuditEntry": {"owner"},
@@ -131,6 +140,15 @@ LISTS = {
     "subscriptions.Subscription": EVERYBODY,
     "subscriptions.TimelineEntry": EVERYBODY,
 }
+
+
+def is_acting(label: str, name: str) -> bool:
+    """Tell whether the operation does something, rather than show it."""
+    operations = {each.name: each for each in staff.screen_of(label).operations}
+    return not issubclass(operations[name], Inspection)
+
+
+ACTING = [each for each in sorted(ALLOWED) if is_acting(each[0], each[1])]
 
 
 def screens() -> dict[str, admin.ModelAdmin]:
@@ -229,6 +247,27 @@ class TestOperation:
         assert browser.post(address(case, world), values | {"reason": " "}).status_code == 200
         assert staff.rows() == before
         assert LogEntry.objects.count() == 0
+
+    @pytest.mark.parametrize("case", ACTING, ids="-".join)
+    def test_stands_in_the_audit_log_with_actor_and_reason(self, case, world, at):
+        label, name, row = case
+        if name == "migrate_subscribers":
+            Subscription.objects.filter(pk=world.active.pk).update(plan_version=world.archived)
+        browser = staff.client(superuser=True)
+        if name in AFTER:
+            before = address((label, AFTER[name], row), world)
+            assert browser.post(before, staff.confirmed()).status_code == 302
+        latest = AuditEntry.objects.order_by("-id").first()
+        now = world.booking.starts_at if name in AT_START else at
+        with clock.overridden(factories.standing(now)):
+            values = staff.confirmed(**VALUES.get(name, {}))
+            answer = browser.post(address(case, world), values)
+        assert answer.status_code == (200 if name == "rotate_key" else 302)
+        entries = AuditEntry.objects.filter(id__gt=latest.pk if latest else UUID(int=0))
+        assert {each.actor for each in entries} == {f"staff {browser.session['_auth_user_id']}"}
+        assert "a ticket asks for it" in {each.reason for each in entries}
+        assert {each.request_id for each in entries} == {answer["X-Request-Id"]}
+        assert any(each.before != each.after for each in entries) or name in TELLING_NOTHING
 
     def test_refuses_a_form_from_elsewhere(self, world):
         browser, before = staff.client(superuser=True, csrf=True), staff.rows()
@@ -364,6 +403,7 @@ class TestUsers:
             "email": user.email,
             "is_active": "on",
             "is_superuser": "on",
+            "reason": "more to do",
             "memberships-TOTAL_FORMS": "0",
             "memberships-INITIAL_FORMS": "0",
         }
@@ -376,6 +416,7 @@ class TestUsers:
     def test_are_made_with_a_hashed_password_and_log_in(self):
         form = {"username": "kim", "email": "kim@example.com", "usable_password": "true"}
         form |= dict.fromkeys(("password1", "password2"), "another long passphrase")
+        form |= {"reason": "a new colleague"}
         assert staff.client("owner").post("/admin/core/user/add/", form).status_code == 302
         found = login.find_user(login="KIM@example.com")
         assert found.check_password("another long passphrase")

@@ -1,6 +1,7 @@
 """Keep the catalog as code: export, diff and apply, all or nothing, and never what is published."""
 
 import copy
+import getpass
 import json
 from io import StringIO
 
@@ -8,6 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from core.models import AuditEntry
 from metering.models import Meter
 from metering.services import catalogs, meters
 from metering.services.meters import Definition
@@ -378,3 +380,40 @@ class TestApply:
         shown = capsys.readouterr().out
         assert "updated    plans pro  name" in shown
         assert shown.endswith("Applied.\n")
+
+
+class TestAudit:
+    def test_has_a_line_of_every_row_that_was_made_or_changed(self, tmp_path, document):
+        document["features"].append({"key": "seats", "name": "Seats", "type": "boolean"})
+        document["plans"][0]["name"] = "Drafted"
+        document["plan_groups"][0]["name"] = "Principal"
+        entitlement_of(document, "pro", "api_calls")["limit_units"] = 9
+        document["meters"].append(
+            {"key": "n", "name": "n", "event_type": "n", "aggregation": "count"}
+        )
+        before = AuditEntry.objects.count()
+        assert apply(tmp_path, document, "--new-versions", "--dry-run")[0] == 0
+        assert AuditEntry.objects.count() == before
+        assert apply(tmp_path, document, "--new-versions", "--reason", "spring")[0] == 0
+        entries = list(AuditEntry.objects.filter(reason="spring").order_by("id"))
+        assert [each.action for each in entries] == [
+            "plan_group.changed",
+            "feature.created",
+            "plan.changed",
+            "plan_version.drafted",
+            "plan_version.changed",
+            "meter.defined",
+        ]
+        assert {each.actor for each in entries} == {f"shell {getpass.getuser()}"}
+        group, content = entries[0], entries[4]
+        assert (group.before, group.after) == ({"name": "Main"}, {"name": "Principal"})
+        (was,), (now,) = content.before["entitlements"], content.after["entitlements"]
+        assert (was["limit_units"], now["limit_units"]) == (None, 9)
+
+    def test_has_nothing_of_what_was_refused(self, tmp_path, document):
+        entitlement_of(document, "pro", "api_calls")["limit_units"] = 9
+        document["plan_groups"][0]["name"] = "Principal"
+        before = AuditEntry.objects.count()
+        assert apply(tmp_path, document)[0] == 1
+        assert AuditEntry.objects.count() == before
+        assert PlanGroup.objects.get().name == "Main"

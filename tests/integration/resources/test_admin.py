@@ -133,6 +133,7 @@ class TestOperations:
             "capacity": 1,
             "buffer_before_minutes": 0,
             "buffer_after_minutes": 10,
+            "reason": "early birds",
             "opening_rules-TOTAL_FORMS": 1,
             "opening_rules-INITIAL_FORMS": 0,
             "opening_rules-0-weekday": 2,

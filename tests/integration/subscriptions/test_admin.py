@@ -70,6 +70,7 @@ def version_form(version: PlanVersion, *, limit: str, amount: str) -> dict[str, 
         "entitlements-0-mode": "hard",
         "entitlements-0-reset_interval": "month",
         "entitlements-0-reset_count": "1",
+        "reason": "more for less",
     }
 
 
@@ -194,7 +195,7 @@ class TestPlanVersion:
 
 class TestFeature:
     FORM = {"key": "seats", "name": "Seats", "description": "", "type": "metered", "unit": "seat"}
-    FORM |= {"scope": "customer"}
+    FORM |= {"scope": "customer", "reason": "a new offer"}
 
     def test_is_added_and_keeps_its_key_type_and_group(self, world, manager):
         form = {**self.FORM, "plan_group": str(world.group.pk)}
@@ -245,6 +246,7 @@ class TestSwitch:
 class TestPlan:
     def test_is_added_drafted_and_archived(self, world, manager):
         form = {"key": "max", "name": "Max", "plan_group": str(world.group.pk), "rank": "9"}
+        form |= {"reason": "a new offer"}
         assert manager.post("/admin/subscriptions/plan/add/", form).status_code == 302
         plan = Plan.objects.get(key="max")
         address = staff.page(plan, "draft_version")
@@ -257,8 +259,10 @@ class TestPlan:
         assert plan.archived_at is not None
 
     def test_group_and_plan_keep_their_keys(self, world, manager):
-        manager.post(staff.page(world.group), {"key": "x", "name": "Principal"})
-        manager.post(staff.page(world.plan), {"key": "x", "name": "Professional", "rank": "3"})
+        why = {"reason": "a new name"}
+        manager.post(staff.page(world.group), {"key": "x", "name": "Principal"} | why)
+        form = {"key": "x", "name": "Professional", "rank": "3"} | why
+        manager.post(staff.page(world.plan), form)
         world.group.refresh_from_db()
         world.plan.refresh_from_db()
         assert (world.group.key, world.group.name) == ("main", "Principal")
