@@ -1,17 +1,65 @@
-"""Wait for the database's answers within a bound, also where nothing tells that it is gone.
+"""Wait for the database within bounds, also where nothing tells that it is gone.
 
 A network that swallows packets is noticed by TCP (the options in the settings), a peer that takes
-them and never answers is not: only who waits can give up.
+them and never answers is not: only who waits can give up. A request asks the database more than
+once; once it has waited in vain, all that it asks afterwards together has another second, so that
+the bounds of its statements do not add up.
 """
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
+import psycopg_pool
 from psycopg import errors
 from psycopg.abc import PQGen
 
 R = TypeVar("R")
 WAKE_SECONDS = 0.1
+AFTERWARDS_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Patience:
+    """Until when a request that has waited in vain may ask at all; None before."""
+
+    ends_at: float | None = None
+
+    def bound(self, seconds: float) -> float:
+        """Return so many seconds, or what is left."""
+        if self.ends_at is None:
+            return seconds
+        return max(0.0, min(seconds, self.ends_at - time.monotonic()))
+
+
+_own: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def request() -> Iterator[None]:
+    """Let the block be one request, with a patience of its own."""
+    token = _own.set(_Patience())
+    try:
+        yield
+    finally:
+        _own.reset(token)
+
+
+def give_up() -> None:
+    """Note that this request has waited in vain; without a request nothing is noted."""
+    patience = _own.get()
+    if patience is not None and patience.ends_at is None:
+        patience.ends_at = time.monotonic() + AFTERWARDS_SECONDS
+
+
+def bounded(seconds: float) -> float:
+    """Return how long may be waited now instead of so many seconds."""
+    patience = _own.get()
+    return seconds if patience is None else patience.bound(seconds)
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -32,12 +80,30 @@ class BoundedConnection(psycopg.Connection[Any]):
         """
         if timeout is not None or self.answer_seconds is None:
             return super().wait(gen, interval, timeout)
+        seconds = bounded(self.answer_seconds)
         try:
-            return super().wait(gen, interval, self.answer_seconds)
+            return super().wait(gen, interval, seconds)
         except errors._WaitTimeout as error:  # noqa: SLF001 - what psycopg's own wait raises
+            give_up()
             self.pgconn.finish()
-            msg = f"no answer within {self.answer_seconds} s"
+            msg = f"no answer within {seconds:.1f} s"
             raise psycopg.OperationalError(msg) from error
+
+
+class PatientPool(psycopg_pool.ConnectionPool[BoundedConnection]):
+    """A pool in which a request that has waited in vain waits no second time."""
+
+    def getconn(self, timeout: float | None = None) -> BoundedConnection:
+        """Return a connection.
+
+        :raises PoolTimeout: where there is none in time.
+        """
+        seconds = bounded(self.timeout if timeout is None else timeout)
+        try:
+            return super().getconn(seconds)
+        except psycopg_pool.PoolTimeout:
+            give_up()
+            raise
 
 
 def bound_answers(*, milliseconds: int) -> None:

@@ -168,6 +168,7 @@ def _database() -> dict[str, Any]:
         }
         config["TEST"] = {"NAME": f"{config['NAME']}.test"}
         return config
+    config["ENGINE"] = "core.postgresql"
     behind_pooler: bool = env.bool("DATABASE_BEHIND_POOLER", default=False)
     config["CONN_MAX_AGE"] = 0
     config["DISABLE_SERVER_SIDE_CURSORS"] = behind_pooler

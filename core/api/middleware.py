@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
 
-from core import clock, logs, metrics
+from core import clock, logs, metrics, waiting
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 LIGHT_PREFIXES = ("/api/usage/", "/api/entitlements/", "/api/subscriptions/me/")
@@ -40,7 +40,7 @@ class RequestIdMiddleware:
         given = request.headers.get("X-Request-Id", "")
         request_id = given if SANE_ID.fullmatch(given) else uuid4().hex
         request.request_id = request_id  # type: ignore[attr-defined] # the one place that sets it
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id), waiting.request():
             response = self._get_response(request)
         response["X-Request-Id"] = request_id
         if request.path.startswith("/api/"):

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from core import db
+from core import db, waiting
 from core import errors as core_errors
 from metering.locks import Wait
 from metering.services import groups
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 class Ticket:
     """A request that waits for its group: what came of it, or which requests it is to lead.
 
+    `is_left` says that the database left the group without an answer.
+
     Who is woken wakes the next: waking all at once would let all of them contend for the
     interpreter, and each would be switched to twice.
     """
@@ -46,6 +48,7 @@ class Ticket:
     led: Sequence["Ticket"] = ()
     following: "Ticket | None" = None
     has_given_up: bool = False
+    is_left: bool = False
     done: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class Ticket:
         if (is_woken or self.done.acquire(blocking=False)) and self.following is not None:
             self.following.wake()
         if not is_woken:
+            waiting.give_up()
             logger.warning("a request waited %.1f s for its group in vain", seconds)
             detail = "The database does not answer, the outcome is unknown: repeat with this key."
             raise core_errors.Unavailable(detail)
@@ -144,6 +148,8 @@ class Combiner:
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever
             _note_failure(error)
             wait, outcomes = Wait.BRIEFLY, {}
+            for ticket in group:
+                ticket.is_left = isinstance(error, OperationalError | InterfaceError)
         if not db.is_postgres():
             _close()  # before anybody goes on: a fork that inherits it would drop its locks
         self._had_replays = Verdict.RECORDED in outcomes.values()
@@ -193,6 +199,8 @@ def decide(asked: Asked) -> Answer:
             _combiner.leave()
     db.release_connection()  # else the waiters could hold all that the drainer may need
     ticket.wait()
+    if ticket.is_left:
+        waiting.give_up()
     if ticket.led:
         _decide_led(ticket.led)
     return _answer(ticket.outcome)

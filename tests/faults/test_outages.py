@@ -1,11 +1,14 @@
 """R5, R6, R8: without Redis, over a bad network, on a full disk: closed, never wrong."""
 
 import os
+import secrets
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -18,6 +21,8 @@ from tests.faults.proxy import Proxy
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
 EPISODE_SECONDS = 0.8
 HANG_SECONDS = 2.5
+BOUNDS = ("ANSWER_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "STATEMENT_TIMEOUT_MS")
+HOLD = {"feature": "tokens", "units": 1, "ttl_seconds": 60}
 
 
 class TestRedis:
@@ -130,6 +135,60 @@ class TestNetwork:
             slowest_s=f"{load.slowest:.2f}",
             settled_s=f"{settled:.1f}",
         )
+
+    def test_that_hangs_ends_every_request_in_time_with_the_settings_as_they_come(self, postgres):
+        proxy = Proxy(target_port=postgres.port)
+        engine = Engine(
+            database_url=postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/"),
+            credential=postgres.credential,
+        )
+        for name in BOUNDS:
+            engine.environment.pop(name, None)
+        engine.serve(workers=1, threads=16)
+        try:
+            customer = engine.new_customer()
+            asked = _asked(engine, customer)
+            for ask in asked:
+                assert ask()[0] in {200, 201}
+            proxy.set_mode("hang")
+            # at first on connections that stand, then on those that are to be made anew
+            with ThreadPoolExecutor(2 * len(asked)) as pool:
+                sent = []
+                for _ in range(2):
+                    sent += [pool.submit(_timed, ask) for ask in asked]
+                    time.sleep(HANG_SECONDS)
+                answers = [each.result() for each in sent]
+            proxy.set_mode("cut")
+            proxy.set_mode("open")
+            engine.await_ready()
+            assert engine.consume("after", customer=customer)[1]["used"] == 2
+        finally:
+            engine.stop()
+            proxy.close()
+        slowest = max(seconds for _, _, seconds in answers)
+        report("R6 hang, default bounds", requests=len(answers), slowest_s=f"{slowest:.2f}")
+        assert {(status, code) for status, code, _ in answers} <= {
+            (503, "unavailable"),
+            (503, "lock_timeout"),
+        }
+        assert slowest <= REQUEST_SECONDS_MAX
+
+
+def _asked(engine: Engine, customer: str) -> list[Callable[[], tuple[int, Any]]]:
+    """Return requests of several kinds: a group's, one of a single transaction, and a read."""
+    path = f"/api/entitlements/?customer={customer}"
+    return [
+        lambda: engine.consume(secrets.token_hex(8), customer=customer),
+        lambda: engine.post("usage/holds/", {**HOLD, "customer": customer}),
+        lambda: engine.ask("GET", path)[:2],
+    ]
+
+
+def _timed(ask: Callable[[], tuple[int, Any]]) -> tuple[int, str, float]:
+    """Return status, problem code and seconds of a request."""
+    began = time.monotonic()
+    status, body = ask()
+    return status, (body or {}).get("code", ""), time.monotonic() - began
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""PostgreSQL as Django knows it, with a pool whose waiting ends with the request's patience."""
