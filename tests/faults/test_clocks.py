@@ -2,7 +2,10 @@
 
 import os
 import re
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -13,6 +16,7 @@ from tests.faults.load import report, together
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
 SHIFTED = f"{Path(__file__).parent / 'shifted'}{os.pathsep}{ROOT}"
+LIBRARIES = sorted(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")))
 SECONDS_BEFORE = 2.5
 ENTRIES = (
     "SELECT e.consumed_at, e.period_starts_at, b.period_starts_at, b.period_ends_at, e.key"
@@ -34,6 +38,32 @@ def wrong(postgres):
     ).serve(workers=1)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def faked(postgres):
+    """Serve from two hosts whose C library tells a day and an hour more, and less."""
+    if not LIBRARIES:
+        pytest.skip("no libfaketime here (Debian: apt install faketime)")
+    made = [
+        Engine(database_url=postgres.url, credential=postgres.credential, **faking(shift))
+        for shift in ("+25h", "-25h")
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda each: each.serve(workers=1), made))
+    yield made
+    for each in made:
+        each.stop()
+
+
+def faking(shift: str) -> dict[str, str]:
+    """Return the environment in which every clock but the monotonic one is shifted."""
+    return {
+        "LD_PRELOAD": LIBRARIES[0],
+        "FAKETIME": shift,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def before_a_minute(engine) -> str:
@@ -81,6 +111,35 @@ class TestClocks:
         periods = {own for _, own, *_ in entries}
         assert len(periods) == 2
         report("R9 clocks", uses=told, periods=len(periods), hosts="right; 25 h ahead and behind")
+
+    def test_of_the_c_library_that_are_wrong_decide_nothing_either(self, engine, faked):
+        customer, began = before_a_minute(engine), database_now(engine)
+        until, told = time.monotonic() + 2 * SECONDS_BEFORE, 0
+        while time.monotonic() < until:
+            for host in faked:
+                status, _ = host.consume(f"{customer}-{told}", customer=customer, feature="pings")
+                assert status == 200
+                told += 1
+        ended, entries = database_now(engine), entries_of(engine, customer)
+
+        assert len(entries) == told
+        assert all(began <= consumed_at <= ended for consumed_at, *_ in entries)
+        assert all(first <= at < end and first == own for at, own, first, end, _ in entries)
+        periods = {own for _, own, *_ in entries}
+        assert len(periods) == 2
+        report("R9 libfaketime", uses=told, periods=len(periods), hosts="25 h ahead, 25 h behind")
+
+    @pytest.mark.skipif(not LIBRARIES, reason="no libfaketime here (Debian: apt install faketime)")
+    @pytest.mark.parametrize(("shift", "hours"), [("+25h", 25), ("-25h", -25)])
+    def test_control_the_c_library_lies_indeed(self, shift, hours):
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", "import time; print(time.time())"],
+            env=os.environ | faking(shift),
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert float(done.stdout) - time.time() == pytest.approx(hours * 3600, abs=60)
 
     def test_control_the_host_is_wrong_indeed(self, wrong):
         found = wrong.manage("doctor", CLOCK_JUMPS="")
