@@ -1,5 +1,6 @@
 """Write resources, slots and bookings as the API shows them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db.models import prefetch_related_objects
@@ -87,13 +88,27 @@ def recorded_booking(row: Booking, at: datetime) -> Body:
     What is not read yet is read now.
     """
     prefetch_related_objects([row], *selectors.SHOWN)
-    features = {each.feature_id: each.feature for each in row.allocations.all()}
-    balances = metering_selectors.get_balances_at(
-        customer_id=row.customer_id, feature_ids=features, at=row.starts_at
+    return booking(row, at=at) | _balances(row, _paying(row))
+
+
+def _paying(row: Booking) -> Sequence[Balance]:
+    """Return the balances that pay for the booking, in one statement."""
+    feature_ids = {each.feature_id for each in row.allocations.all()}
+    found = metering_selectors.get_balances_at(
+        customer_id=row.customer_id, feature_ids=feature_ids, at=row.starts_at
     )
-    rows = {features[feature_id].key: each for feature_id, each in balances.items()}
-    items = [_balance(key, rows[key]) for key in sorted(rows)]
-    return booking(row, at=at) | {"balance": _one_or_items(items)}
+    return list(found.values())
+
+
+def _balances(row: Booking, paying: Sequence[Balance]) -> Body:
+    keys = {each.feature_id: each.feature.key for each in row.allocations.all()}
+    items = sorted((keys[each.feature_id], each) for each in paying)
+    return {"balance": _one_or_items([_balance(key, each) for key, each in items])}
+
+
+def _holds(row: Balance, at: datetime) -> bool:
+    """Tell whether the balance's period holds an instant after its start."""
+    return row.period_ends_at is None or at < row.period_ends_at
 
 
 def _balance(feature_key: str, row: Balance) -> Body:
@@ -179,10 +194,19 @@ def closed(done: Closed) -> Body:
 
 
 def recorded_series(done: Booked, at: datetime) -> Body:
-    """Return the bookings of a series as they stand in its transaction."""
+    """Return the bookings of a series and their balances as they stand in its transaction.
+
+    The balances are read once for each usage period that pays.
+    """
     rows = selectors.shown(Booking.objects.filter(pk__in=done.booking_ids))
+    shown: list[Body] = []
+    paying: Sequence[Balance] = ()
+    for row in rows.order_by("starts_at", "id"):
+        if not paying or not all(_holds(each, row.starts_at) for each in paying):
+            paying = _paying(row)
+        shown.append(booking(row, at=at) | _balances(row, paying))
     return {
         "id": str(done.row.pk),
-        "bookings": [booking(row, at=at) for row in rows.order_by("starts_at", "id")],
+        "bookings": shown,
         "skipped": [{"date": each.day.isoformat(), "code": each.code} for each in done.skipped],
     }

@@ -292,10 +292,10 @@ class SkippedDaySerializer(serializers.Serializer[Any]):
 
 
 class SeriesBookedSerializer(serializers.Serializer[Any]):
-    """The bookings of a series."""
+    """The bookings of a series, each with what the customer has now in the period that pays."""
 
     id = serializers.UUIDField()
-    bookings = BookingSerializer(many=True)
+    bookings = MovedBookingSerializer(many=True)
     skipped = SkippedDaySerializer(many=True)
 
 

@@ -64,7 +64,7 @@ LEAVING_EXAMPLE = {
 }
 SERIES_EXAMPLE = {
     "id": "01936d3c-7c00-7000-8000-0000000000d1",
-    "bookings": [BOOKING_EXAMPLE],
+    "bookings": [MOVED_EXAMPLE],
     "skipped": [{"date": "2026-03-18", "code": "slot_taken"}],
 }
 REFUSALS: tuple[type[DomainError], ...] = (
@@ -173,7 +173,8 @@ class SeriesView(APIView):
         summary="Book a series",
         description="Book every so many weeks at the same wall time, up to 52 times: all or "
         "nothing, or with `on_conflict: skip` what can be had. A day whose clocks leave the time "
-        "out is reported in `skipped`, never shifted.",
+        "out is reported in `skipped`, never shifted. `balance` of each booking is what the "
+        "customer has after all of them, in the period that pays for it.",
         request=shapes.BookSeriesSerializer,
         request_example={**BOOK_EXAMPLE, "occurrences": 10, "on_conflict": "skip"},
         answers={201: shapes.SeriesBookedSerializer},

@@ -111,13 +111,14 @@ def book_by_staff(order: Order, *, clock: clocks.Clock) -> Booking:
     @db.operation
     def run() -> Booking:
         places = planning.find_candidates(order)
-        planning.precheck(order, places=places, clock=clock)
 
         def attempt() -> Booking:
             with db.transaction():
                 return book_step(order, places=places, clock=clock).row
 
-        return clearing(attempt=attempt, clock=clock)
+        with turns.of(customer_id=order.customer_id, resource_ids=list(places)):
+            planning.precheck(order, places=places, clock=clock)
+            return clearing(attempt=attempt, clock=clock)
 
     return run()
 

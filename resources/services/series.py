@@ -20,7 +20,7 @@ from metering.services import denials, owned_holds
 from resources import opening
 from resources.models import Booking, BookingSeries
 from resources.opening import Span
-from resources.services import booking, ending, planning, settling
+from resources.services import booking, ending, planning, settling, turns
 from resources.services.planning import Order
 from resources.timetable import Place
 
@@ -102,7 +102,7 @@ def book_series(
 def _begin(repetition: Repetition, *, keyed: KeyedRequest, clock: clocks.Clock) -> BookingSeries:
     """Write that the request runs; a twin that finds it waits until it ends or lapses."""
     customer_id = repetition.order.customer_id
-    with db.transaction():
+    with turns.of(customer_id=customer_id), db.transaction():
         customer = owned_holds.lock_customer_step(customer_id=customer_id)
         at = clocks.customer_clock(customer, clock=clock).now()
         row = BookingSeries.objects.filter(customer=customer_id, key=keyed.key).first()
@@ -177,13 +177,13 @@ def _occurrence(order: Order, *, starts_at: datetime) -> Order:
 def _hold(
     order: Order, places: Mapping[int, Place], row: BookingSeries, *, clock: clocks.Clock
 ) -> UUID:
-    planning.precheck(order, places=places, clock=clock)
-
     def attempt() -> UUID:
         with db.transaction():
             return booking.book_step(order, places=places, clock=clock, series=row).row.pk
 
-    return booking.clearing(attempt=attempt, clock=clock)
+    with turns.of(customer_id=order.customer_id, resource_ids=list(places)):
+        planning.precheck(order, places=places, clock=clock)
+        return booking.clearing(attempt=attempt, clock=clock)
 
 
 @db.operation
@@ -197,7 +197,7 @@ def _confirm_all(
 ) -> Recorded:
     """Confirm every held occurrence in one commit, with the claim of the key."""
     customer_id = repetition.order.customer_id
-    with db.transaction():
+    with turns.of(customer_id=customer_id), db.transaction():
         customer = owned_holds.lock_customer_step(customer_id=customer_id)
         at = clocks.customer_clock(customer, clock=clock).now()
         rows = Booking.objects.filter(pk__in=booked.booking_ids).select_related("venue")

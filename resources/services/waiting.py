@@ -20,7 +20,7 @@ from core.services.idempotency import KeyedRequest, Recorded
 from resources import errors, selectors
 from resources.models import Booking, WaitlistEntry
 from resources.opening import Span
-from resources.services import booking, planning
+from resources.services import booking, planning, turns
 from resources.services.planning import Order, Wish
 from resources.timetable import Place, Want
 from subscriptions import errors as subscription_errors
@@ -62,7 +62,7 @@ def join(
 
     @db.operation
     def run() -> Recorded:
-        with db.transaction():
+        with turns.of(customer_id=order.customer_id), db.transaction():
             try:
                 core_locks.lock_customer(customer_id=order.customer_id)
             except Customer.DoesNotExist as error:
@@ -128,7 +128,7 @@ def leave(
 
     @db.operation
     def run() -> Recorded:
-        with db.transaction():
+        with turns.of(customer_id=entry.customer_id), db.transaction():
             core_locks.lock_customer(customer_id=entry.customer_id)
             row = _entries().get(pk=entry.pk)
             at = clock.now()
@@ -208,8 +208,11 @@ def _offer(entry: WaitlistEntry, *, clock: clocks.Clock) -> Offered | None:
     @db.operation
     def run() -> Offered:
         places = planning.find_candidates(order)
-        planning.precheck(order, places=places, clock=clock)
-        return booking.clearing(attempt=lambda: _attempt(entry, order, places, clock), clock=clock)
+        with turns.of(customer_id=order.customer_id, resource_ids=list(places)):
+            planning.precheck(order, places=places, clock=clock)
+            return booking.clearing(
+                attempt=lambda: _attempt(entry, order, places, clock), clock=clock
+            )
 
     try:
         return run()

@@ -6,8 +6,10 @@ import pytest
 
 from core import clock
 from core.models import IdempotencyRecord
+from metering import selectors as metering_selectors
 from resources.models import Allocation, Booking, BookingSeries
 from resources.services import series as service
+from resources.services import turns
 from tests import club, factories
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +52,49 @@ def ask(client, start=TEN, *, key="series", minutes=60, **fields):
 
 def standing_bookings():
     return list(Booking.objects.open().order_by("starts_at").values_list("starts_at", flat=True))
+
+
+class TestBalance:
+    def test_of_each_booking_is_that_of_its_period_after_all_of_them(self, client):
+        body = ask(client).json()
+        march, april = [{"held": 180}, {"held": 60}]
+        wanted = [march, march, march, april]
+        for shown, own in zip(body["bookings"], wanted, strict=True):
+            remaining = 600 - own["held"]
+            ends = "2026-04-01T00:00:00Z" if own is march else "2026-05-01T00:00:00Z"
+            assert shown["balance"] == {
+                "feature": "court_minutes",
+                "used": 0,
+                "held": own["held"],
+                "limit": 600,
+                "remaining": remaining,
+                "resets_at": ends,
+            }
+        assert ask(client).json() == body  # its replay
+
+    def test_is_read_once_for_each_period(self, client, court, monkeypatch):
+        asked = []
+        read = metering_selectors.get_balances_at
+        monkeypatch.setattr(
+            metering_selectors,
+            "get_balances_at",
+            lambda **given: asked.append(given["at"]) or read(**given),
+        )
+        assert ask(client, occurrences=8).status_code == 201
+        assert [each.month for each in asked] == [3, 4]
+
+
+class TestLine:
+    def test_is_stood_in_by_each_occurrence_and_by_the_whole(self, client, court, monkeypatch):
+        stood, of = [], turns.of
+
+        def noting(*, customer_id, resource_ids=()):
+            stood.append(list(resource_ids))
+            return of(customer_id=customer_id, resource_ids=resource_ids)
+
+        monkeypatch.setattr(turns, "of", noting)
+        assert ask(client).status_code == 201
+        assert stood == [[], *[[court.pk]] * 4, []]
 
 
 class TestSeries:

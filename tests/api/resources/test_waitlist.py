@@ -6,7 +6,7 @@ import pytest
 
 from core import clock
 from resources.models import Booking, WaitlistEntry
-from resources.services import jobs
+from resources.services import jobs, turns
 from tests import club, factories
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +41,21 @@ def wait(client, *, key="wait", start=TEN, **fields):
 
 def entries(client):
     return client.get("/api/waitlist/").json()["results"]
+
+
+class TestLine:
+    def test_is_stood_in_by_who_joins_and_by_every_offer(self, clients, court, monkeypatch):
+        stood, of = [], turns.of
+
+        def noting(*, customer_id, resource_ids=()):
+            stood.append(list(resource_ids))
+            return of(customer_id=customer_id, resource_ids=resource_ids)
+
+        monkeypatch.setattr(turns, "of", noting)
+        joined = wait(clients[0]).json()
+        (offer,) = entries(clients[0])
+        assert (joined["state"], offer["state"]) == ("waiting", "offered")
+        assert stood == [[], [court.pk]]
 
 
 class TestWaitlist:

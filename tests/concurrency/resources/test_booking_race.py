@@ -157,6 +157,28 @@ class TestRush:
     def test_fifty_courts_against_600_minutes_are_exactly_ten(self, court):
         race_for_units(court.venue, THREADS)
 
+    def test_fifty_series_over_one_slot_are_one_series(self, court):
+        club.make_policy(court.type, days_ahead=31)
+        body = {
+            "starts_at": clock.rfc3339(TEN),
+            "ends_at": clock.rfc3339(TEN + HOUR),
+            "allocations": [{"resource": "court-1"}],
+            "occurrences": 2,
+        }
+
+        def ask(client):
+            answer = client.post(
+                "/api/bookings/series/", body, format="json", HTTP_IDEMPOTENCY_KEY="series"
+            )
+            return answer.status_code, answer.json().get("code")
+
+        answers = racing.in_threads([partial(ask, each) for each in many_clients(THREADS)])
+
+        assert Counter(answers) == {(201, None): 1, (409, "slot_taken"): THREADS - 1}
+        assert Booking.objects.filter(state="confirmed").count() == 2
+        assert overlaps() == []
+        assert held() == (120, 120)
+
     def test_leaves_the_connections_to_others(self, court):
         """While fifty stand in line behind one who takes his time, reads are answered."""
         clients = many_clients(THREADS)
