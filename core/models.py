@@ -109,7 +109,8 @@ class Customer(models.Model):
     objects = CustomerQuerySet.as_manager()
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.external_key})"
+        is_told = self.external_key not in {self.name, str(self.pk)}
+        return f"{self.name} ({self.external_key})" if is_told else self.name
 
     @property
     def zones(self) -> Zones:

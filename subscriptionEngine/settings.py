@@ -122,6 +122,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "core.admin.reader.ReaderZoneMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
     "metering.enforcement.middleware.EntitlementsMiddleware",
@@ -358,6 +359,7 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}core/favicon.svg"}
     ],
+    "SCRIPTS": [f"{STATIC_URL}core/zone.js"],
     "ENVIRONMENT": "subscriptionEngine.navigation.environment",
     "SIDEBAR": {"navigation": "subscriptionEngine.navigation.areas"},
 }

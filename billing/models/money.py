@@ -68,6 +68,7 @@ class BalanceEntry(models.Model):
     reason = models.CharField(max_length=255, blank=True, default="")
 
     class Meta:
+        verbose_name_plural = "balance entries"
         permissions = [("adjust_balanceentry", "Can adjust what a customer has in balance")]
         constraints = [
             models.UniqueConstraint(
@@ -104,6 +105,7 @@ class MrrMovement(models.Model):
     occurred_at = models.DateTimeField()
 
     class Meta:
+        verbose_name = "MRR movement"
         constraints = [
             models.UniqueConstraint(
                 fields=["subscription", "sequence"], name="mrr_movement_unique"

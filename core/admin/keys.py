@@ -16,6 +16,7 @@ from unfold.widgets import (
 from core import clock as clocks
 from core.admin import base, pages
 from core.admin.operations import Asked, Consequence, Done, Operation, ReasonForm
+from core.admin.text import instant
 from core.models import SCOPES, ServiceKey
 from core.services import service_keys
 
@@ -38,7 +39,7 @@ class KeyForm(ReasonForm):
     )
     expires_at = forms.SplitDateTimeField(
         required=False,
-        label="Expires at (UTC)",
+        label="Expires at",
         help_text="Empty means never.",
         widget=UnfoldAdminSplitDateTimeWidget,
     )
@@ -58,7 +59,7 @@ class MakeKey(Operation[None]):
         """Tell what the key's bearer will be able to do."""
         scopes = ", ".join(asked.values["scopes"])
         expires_at = asked.values["expires_at"]
-        until = f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else "until it is revoked"
+        until = f"until {instant(expires_at)}" if expires_at else "until it is revoked"
         return Consequence(
             sentences=(
                 f"Whoever has the key may do this for every customer: {scopes}.",

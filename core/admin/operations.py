@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from django import forms
 from django.db.models import Model
+from django.forms.utils import pretty_name
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from core import clock as clocks
 from core.actors import Actor
+from core.admin import reader
 from core.services import idempotency
 from core.services.idempotency import KeyedRequest
 
@@ -22,7 +24,16 @@ R = TypeVar("R")
 
 
 class OperationForm(forms.Form):
-    """Ask for what an operation needs besides its row; subclasses add the fields."""
+    """Ask for what an operation needs besides its row; subclasses add the fields.
+
+    An instant is entered by the reader's clock, which its label names.
+    """
+
+    def __init__(self, *args: Any, **given: Any) -> None:  # noqa: ANN401 - Django's signature
+        super().__init__(*args, **given)
+        for name, shown in self.fields.items():
+            if isinstance(shown, forms.SplitDateTimeField):
+                shown.label = f"{shown.label or pretty_name(name)} ({reader.zone_name()})"
 
     def adapt(self, row: object) -> None:
         """Offer what the row allows; called before the form is shown or read."""

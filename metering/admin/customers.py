@@ -123,7 +123,7 @@ class QuestionForm(OperationForm):
     )
     at = forms.SplitDateTimeField(
         required=False,
-        label="At (UTC)",
+        label="At",
         help_text="Empty means now; a later instant counts what is scheduled.",
         widget=UnfoldAdminSplitDateTimeWidget,
     )

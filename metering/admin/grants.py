@@ -43,7 +43,7 @@ class GrantForm(ReasonForm):
     )
     expires_at = forms.SplitDateTimeField(
         required=False,
-        label="Expires at (UTC)",
+        label="Expires at",
         help_text="Empty means never.",
         widget=UnfoldAdminSplitDateTimeWidget,
     )
@@ -163,7 +163,7 @@ class OverrideForm(ReasonForm):
     )
     ends_at = forms.SplitDateTimeField(
         required=False,
-        label="Ends at (UTC)",
+        label="Ends at",
         help_text="Empty means until somebody ends it.",
         widget=UnfoldAdminSplitDateTimeWidget,
     )

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from core import clock as clocks
+from core import money
 from core.admin import base
 from core.admin.operations import Asked, Consequence, Done, Operation
 from resources import standing
@@ -50,7 +51,7 @@ class CancelBooking(Operation[Booking]):
             else "All of its units return."
         )
         fee = (
-            f"A fee of {terms.fee_minor} minor units of {row.venue.currency} is published."
+            f"A fee of {_money(row, terms.fee_minor)} is published."
             if terms.fee_minor
             else "No fee is due."
         )
@@ -142,7 +143,7 @@ class MarkNoShow(Operation[Booking]):
             if row.captured_at
             else f"{row.no_show_units_percent} % of its units are used."
         )
-        fee = f"A fee of {row.no_show_fee_minor} minor units of {row.venue.currency} is published."
+        fee = f"A fee of {_money(row, row.no_show_fee_minor)} is published."
         return Consequence(sentences=(units, fee if row.no_show_fee_minor else "No fee is due."))
 
     def run(self, asked: Asked[Booking]) -> Done:
@@ -202,6 +203,10 @@ def _order(asked: Asked[Booking]) -> Order:
     )
 
 
+def _money(row: Booking, amount_minor: int) -> str:
+    return money.display(amount_minor, currency=row.venue.currency)
+
+
 def _when(row: Booking) -> str:
     span = Span(starts_at=row.starts_at, ends_at=row.ends_at)
     return forms.span_text(span, time_zone=row.venue.time_zone)
@@ -236,12 +241,12 @@ class BookingAdmin(base.LedgerAdmin[Booking]):
     fields = (
         ("customer", "venue", "state_now"),
         ("when", "series", "actor"),
-        ("free_cancel_until", "late_units_percent", "late_fee_minor"),
-        ("requires_check_in", "no_show_units_percent", "no_show_fee_minor"),
+        ("free_cancel_until", "left_late"),
+        ("requires_check_in", "not_come"),
         ("checked_in_at", "captured_at", "expires_at"),
         ("ended_at", "reason"),
     )
-    readonly_fields = ("when", "state_now")
+    readonly_fields = ("when", "state_now", "left_late", "not_come")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Booking]:
         """Return the bookings with what their columns name."""
@@ -258,6 +263,17 @@ class BookingAdmin(base.LedgerAdmin[Booking]):
     def when(self, row: Booking) -> str:
         """Return when, on the venue's clock."""
         return _when(row)
+
+    @admin.display(description="Cancelled later")
+    def left_late(self, row: Booking) -> str:
+        """Return what a late cancellation costs."""
+        return f"{row.late_units_percent} % of its units and {_money(row, row.late_fee_minor)}"
+
+    @admin.display(description="Where nobody comes")
+    def not_come(self, row: Booking) -> str:
+        """Return what it costs where nobody comes."""
+        fee = _money(row, row.no_show_fee_minor)
+        return f"{row.no_show_units_percent} % of its units and {fee}"
 
     @admin.display(description="What")
     def what(self, row: Booking) -> str:

@@ -124,7 +124,7 @@ class PauseForm(ReasonForm):
 
     resume_at = forms.SplitDateTimeField(
         required=False,
-        label="Resumes at (UTC)",
+        label="Resumes at",
         help_text="Empty means until somebody resumes it.",
         widget=UnfoldAdminSplitDateTimeWidget,
     )
@@ -193,7 +193,7 @@ class Resume(Operation[Subscription]):
 class ExtendTrialForm(ReasonForm):
     """Ask until when."""
 
-    ends_at = forms.SplitDateTimeField(label="Ends at (UTC)", widget=UnfoldAdminSplitDateTimeWidget)
+    ends_at = forms.SplitDateTimeField(label="Ends at", widget=UnfoldAdminSplitDateTimeWidget)
     field_order = ("ends_at", "reason")
 
     def adapt(self, row: object) -> None:

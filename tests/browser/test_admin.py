@@ -10,6 +10,8 @@ from core.models import Customer, User
 from core.services import service_keys
 from metering.models import Balance, UsageEntry
 from metering.services import demo
+from resources.models import Booking, Venue
+from resources.services import demo as club
 from subscriptions.models import Feature, Plan, PlanVersion, Subscription
 from subscriptions.services import catalog
 from tests import staff
@@ -43,8 +45,9 @@ class Visit:
         self.faults += [f"{path}: {name} has no label" for name in self.page.evaluate(UNLABELLED)]
 
 
-def visit(browser: Any, *, host: str, width: int) -> Visit:
-    page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+def visit(browser: Any, *, host: str, width: int, zone: str = "Europe/Berlin") -> Visit:
+    view = {"width": width, "height": 900}
+    page = browser.new_context(viewport=view, timezone_id=zone).new_page()
     page.set_default_timeout(60_000)
     seen = Visit(page=page, host=host)
     own = (host, "data:", "blob:")
@@ -67,6 +70,7 @@ def host(live_server) -> str:
     """Serve the demo, with a draft beside it and a key."""
     real = clock.DatabaseClock()
     demo.fill(clock=real)
+    club.fill(member=Customer.objects.get(), clock=real)
     catalog.draft(plan_id=Plan.objects.get(key="pro").pk, clock=real)
     service_keys.create(name="worker", scopes=["usage:write"], expires_at=None, clock=real)
     return live_server.url
@@ -77,6 +81,7 @@ def addresses() -> list[str]:
     draft = PlanVersion.objects.get(status="draft")
     published = PlanVersion.objects.filter(status="published").first()
     customer, subscription = Customer.objects.get(), Subscription.objects.get()
+    venue, booking = Venue.objects.get(), Booking.objects.get()
     rows = [
         customer,
         subscription,
@@ -97,6 +102,8 @@ def addresses() -> list[str]:
         *(f"/admin/{name}/add/" for name in ("core/servicekey", "subscriptions/feature")),
         *(staff.page(row) for row in rows),
         *(staff.page(row, operation) for row, operation in operations),
+        f"{staff.page(venue, 'show_day')}?day={booking.starts_at:%Y-%m-%d}",
+        staff.page(booking),
     ]
 
 
@@ -118,6 +125,14 @@ class TestPages:
         assert seen.page.evaluate(UNLABELLED) == ["bare"]
         seen.page.wait_for_timeout(500)
         assert seen.faults == ["http://127.0.0.1:9/away.png"]
+
+
+class TestZone:
+    def test_is_the_browser_s_from_the_first_page_after_the_login(self, chromium, host):
+        seen = visit(chromium, host=host, width=WIDTHS[0], zone="Asia/Kolkata")
+        seen.open("/admin/core/customer/")
+        assert " IST" in seen.page.inner_text("#result_list")
+        assert seen.faults == []
 
 
 class TestOperation:
