@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiExample,
@@ -38,7 +39,7 @@ AUTHENTICATED = (errors.Unauthenticated, errors.TokenRevoked)
 CUSTOMER = (errors.NotFound, errors.InsufficientScope, errors.Invalid)
 KEY_PARAMETER = OpenApiParameter(
     "Idempotency-Key",
-    str,
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
     OpenApiParameter.HEADER,
     required=True,
     description=(
@@ -161,3 +162,15 @@ def _example(kind: type[DomainError], status: int) -> OpenApiExample:
         status_codes=[str(status)],
         media_type=problems.MEDIA_TYPE,
     )
+
+
+class StrictShape(OpenApiSerializerExtension):  # type: ignore[no-untyped-call] # the library is untyped
+    """Say of every input that a field which it does not declare is refused."""
+
+    target_class = "core.api.serializers.StrictSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> Any:  # noqa: ANN401 - the library's types
+        """Return the shape of the serializer, closed where it is read."""
+        shape = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)  # noqa: SLF001 - as the library's own extensions do
+        return shape | {"additionalProperties": False} if direction == "request" else shape
