@@ -152,6 +152,20 @@ class TestUse:
         assert left(state) == {"A": 0, "B": 20, "C": 30, "D": 30}
         assert [key[-1] for key in state.ready] == ["B", "C", "D"]
 
+    def test_keeps_when_and_in_which_turn_and_period_it_burnt(self):
+        state = state_of(source("A", 30))
+        burndown.reset(state, at=FEBRUARY, period_ends_at=MARCH, preserve_overage=False)
+        item = burndown.use(state, item_id="u", at=FEBRUARY + DAY, units=10, order=7)
+        assert (item.at, item.order) == (FEBRUARY + DAY, 7)
+        (burn,) = item.burns
+        assert (burn.at, burn.period, burn.order) == (FEBRUARY + DAY, 1, 1)
+        assert burndown.use(state, item_id="v", at=FEBRUARY + DAY, units=1).order == 0
+
+    def test_leaves_no_exhausted_source_in_line(self):
+        state = state_of(*(source(name, 30, priority=n) for n, name in enumerate("ABC")))
+        burndown.use(state, item_id="u", at=JANUARY, units=60)
+        assert [key[-1] for key in state.ready] == ["C"]
+
     def test_passes_by_what_has_ended(self):
         state = state_of(source("A", expires_at=JANUARY + DAY), source("B", priority=2))
         burndown.use(state, item_id="u", at=JANUARY + DAY, units=40)
@@ -257,6 +271,15 @@ class TestGiveBack:
         assert (item.overage, item.forgiven) == (0, 25)
         assert facts(state, FEBRUARY) == ({"A": 0}, 0, 0)
 
+    def test_takes_overage_what_was_forgiven_and_burns_together(self):
+        state = state_of(source("A", 100))
+        item = burndown.use(state, item_id="u", at=JANUARY, units=130)
+        burndown.reset(state, at=FEBRUARY, period_ends_at=MARCH, preserve_overage=False)
+        burndown.set_amount(state, source_id="A", at=FEBRUARY, amount=80)
+        burndown.give_back(state, item_id="u", at=FEBRUARY, units=130)
+        assert (item.overage, item.forgiven, item.burns) == (0, 0, [])
+        assert facts(state, FEBRUARY) == ({"A": 80}, 0, 0)
+
     def test_is_refused_beyond_what_stands_and_changes_nothing(self):
         state = state_of(source("A", 10))
         burndown.use(state, item_id="u", at=JANUARY, units=12)
@@ -318,6 +341,20 @@ class TestSetAmount:
         assert facts(state, FEBRUARY) == ({"A": 0}, 50, 0)
         assert [item.overage for item in state.items.values()] == [0, 50]
 
+    def test_names_what_nobody_burnt_by_its_instant_and_puts_it_first(self):
+        state = state_of(source("A", rollover_max=0))
+        burndown.reset(state, at=FEBRUARY, period_ends_at=MARCH, preserve_overage=False)
+        for amount in (90, 70):
+            burndown.set_amount(state, source_id="A", at=FEBRUARY, amount=amount)
+        (cut,) = state.items.values()
+        assert state.items == {"A cut at 2025-02-01T00:00:00+00:00": cut}
+        assert (cut.id, cut.at, cut.order, cut.overage) == (
+            "A cut at 2025-02-01T00:00:00+00:00",
+            FEBRUARY,
+            -1,
+            30,
+        )
+
 
 class TestRecur:
     def test_gives_the_whole_amount_and_carries_nothing(self):
@@ -327,6 +364,12 @@ class TestRecur:
         burndown.cover(state, at=JANUARY + DAY)
         assert facts(state, JANUARY + DAY) == ({"A": 70}, 0, 130)
         assert state.sources["A"].epoch == 1
+
+    def test_again_is_another_epoch(self):
+        state = state_of(source("A"))
+        for _ in range(2):
+            burndown.recur(state, source_id="A", at=JANUARY + DAY)
+        assert state.sources["A"].epoch == 2
 
     def test_of_an_ended_source_changes_nothing(self):
         state = state_of(source("A", voided_at=JANUARY + DAY))
@@ -355,6 +398,14 @@ class TestReset:
         burndown.set_amount(state, source_id="A", at=JANUARY, amount=150)
         burndown.reset(state, at=FEBRUARY, period_ends_at=MARCH, preserve_overage=False)
         assert (top_up.balance, top_up.epoch) == (150, 0)
+
+    def test_counts_the_periods_that_it_opens(self):
+        state = state_of(source("A"))
+        for times, period in ((3, 3), (1, 4)):
+            burndown.reset(
+                state, at=FEBRUARY, period_ends_at=MARCH, preserve_overage=False, times=times
+            )
+            assert (state.period, state.period_ends_at) == (period, MARCH)
 
     def test_passes_by_what_has_ended(self):
         state = state_of(source("A", expires_at=FEBRUARY, rollover_max=0))
