@@ -121,6 +121,30 @@ def ceiling_of(row: Balance) -> int | None:
     return max(bound, row.used_units + row.held_units)
 
 
+def allowance_source(derived: Derived, *, used: int = 0, epoch: int = 1) -> Source:
+    """Return the derived allowance as the engine knows it, without what is used of it."""
+    amount = derived.allowance_units or 0
+    allowance = Source(
+        id=ALLOWANCE,
+        amount=amount,
+        priority=derived.terms.priority,
+        effective_at=EARLIEST,
+        created_at=EARLIEST,
+        refills=True,
+        balance=max(amount - used, 0),
+        epoch=epoch,
+    )
+    set_terms(allowance, derived)
+    return allowance
+
+
+def set_terms(allowance: Source, derived: Derived) -> None:
+    """Let the allowance burn and roll over by the terms in force."""
+    allowance.priority = derived.terms.priority
+    allowance.rollover_min = derived.terms.rollover_min_units
+    allowance.rollover_max = derived.terms.rollover_max_units
+
+
 def state_of(
     row: Balance, *, given: Iterable[Grant], items: Iterable[Item], since: datetime
 ) -> State:

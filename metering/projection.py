@@ -11,7 +11,7 @@ from core import periods
 from core.models import Customer
 from metering import alerts, burndown, derivation, grants, promises
 from metering import position as rows
-from metering.burndown import Burn, Item, Source, State
+from metering.burndown import Burn, Item, State
 from metering.derivation import Derived
 from metering.models import Balance, Hold
 from metering.position import ALLOWANCE, Carried, Position
@@ -118,7 +118,7 @@ class _Walk:
             row.allowance_units = derived.allowance_units
             row.limit_units = max(derived.allowance_units or 0, 0)
         state = rows.state_of(row, given=self.grants, items=self._items(row), since=since)
-        _set_terms(state.sources[ALLOWANCE], derived)
+        rows.set_terms(state.sources[ALLOWANCE], derived)
         return state
 
     def _items(self, row: Balance) -> list[Item]:
@@ -257,7 +257,7 @@ class _Walk:
         amount = rows.allowance_of(self.row, derived) or 0
         if state.sources[ALLOWANCE].amount != amount:
             burndown.set_amount(state, source_id=ALLOWANCE, at=at, amount=amount)
-        _set_terms(state.sources[ALLOWANCE], derived)
+        rows.set_terms(state.sources[ALLOWANCE], derived)
         for grant in self.grants:
             source = state.sources.get(str(grant.pk))
             if source is None and grant.effective_at <= at:
@@ -314,9 +314,3 @@ class _Walk:
 
 def _rolls(derived: Derived) -> bool:
     return derived.terms.rollover_max_units != 0 or derived.terms.preserves_overage
-
-
-def _set_terms(allowance: Source, derived: Derived) -> None:
-    allowance.priority = derived.terms.priority
-    allowance.rollover_min = derived.terms.rollover_min_units
-    allowance.rollover_max = derived.terms.rollover_max_units

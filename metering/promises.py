@@ -15,7 +15,7 @@ from metering import burndown, derivation, grants
 from metering.burndown import Source, State
 from metering.derivation import Derived
 from metering.models import Grant, Hold
-from metering.position import ALLOWANCE, EARLIEST
+from metering.position import ALLOWANCE, allowance_source
 from subscriptions.facts import CustomerFacts, FeatureFacts
 
 TRIED: Final = "tried"
@@ -140,19 +140,6 @@ class _Stage:
             for source in sources.values():
                 if source.id != ALLOWANCE:
                     source.balance = source.balance_after(resets=1)
-            sources[ALLOWANCE] = _allowance(derived)
+            sources[ALLOWANCE] = allowance_source(derived)
             self.starts_at, self.ends_at = derived.period.starts_at, derived.period.ends_at
         self.sources, self.at = sources, at
-
-
-def _allowance(derived: Derived) -> Source:
-    amount = derived.allowance_units or 0
-    return Source(
-        id=ALLOWANCE,
-        amount=amount,
-        priority=derived.terms.priority,
-        effective_at=EARLIEST,
-        created_at=EARLIEST,
-        refills=True,
-        balance=amount,
-    )

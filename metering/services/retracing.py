@@ -10,11 +10,11 @@ from datetime import datetime
 from uuid import UUID
 
 from core import errors
-from metering import burndown, derivation, grants
-from metering.burndown import Source, State
+from metering import burndown, derivation, grants, position
+from metering.burndown import State
 from metering.derivation import Derived
 from metering.models import Grant
-from metering.position import ALLOWANCE, EARLIEST
+from metering.position import ALLOWANCE
 from subscriptions.facts import FeatureFacts
 from subscriptions.selectors import History
 
@@ -125,7 +125,7 @@ class _Walk:
             self._open(derived)
             return
         if self.state is None:
-            self.state = State(sources={ALLOWANCE: _allowance(derived)})
+            self.state = State(sources={ALLOWANCE: position.allowance_source(derived)})
             self._open(derived)
             self.state.period_ends_at = self._ends_at
         elif derived.period.starts_at != self._starts_at:
@@ -133,11 +133,11 @@ class _Walk:
         state, amount = self.state, derived.allowance_units
         if self._is_unlimited:
             self._is_unlimited = False
-            state.sources[ALLOWANCE] = _allowance(derived, used=self._counted)
+            state.sources[ALLOWANCE] = position.allowance_source(derived, used=self._counted)
             state.line_up()
         if state.sources[ALLOWANCE].amount != amount:
             burndown.set_amount(state, source_id=ALLOWANCE, at=at, amount=amount)
-        _set_terms(state.sources[ALLOWANCE], derived)
+        position.set_terms(state.sources[ALLOWANCE], derived)
         self._begin(state, begun, at=at)
         self._preserves = derived.terms.preserves_overage
         self._open_waiting(at)
@@ -199,7 +199,7 @@ class _Walk:
             return
         epoch = state.sources[ALLOWANCE].epoch + 1
         state.forgive()
-        state.sources[ALLOWANCE] = _allowance(derived, epoch=epoch)
+        state.sources[ALLOWANCE] = position.allowance_source(derived, epoch=epoch)
         state.trails.pop(ALLOWANCE, None)
         state.period_ends_at = self._ends_at
         state.line_up()
@@ -212,25 +212,3 @@ class _Walk:
                 self._counted += each.used_units
                 if self.state is not None and each.used_units:
                     burndown.use(self.state, item_id=item_id, at=at, units=each.used_units)
-
-
-def _allowance(derived: Derived, *, used: int = 0, epoch: int = 1) -> Source:
-    amount = derived.allowance_units or 0
-    return Source(
-        id=ALLOWANCE,
-        amount=amount,
-        priority=derived.terms.priority,
-        effective_at=EARLIEST,
-        created_at=EARLIEST,
-        refills=True,
-        rollover_min=derived.terms.rollover_min_units,
-        rollover_max=derived.terms.rollover_max_units,
-        balance=max(amount - used, 0),
-        epoch=epoch,
-    )
-
-
-def _set_terms(allowance: Source, derived: Derived) -> None:
-    allowance.priority = derived.terms.priority
-    allowance.rollover_min = derived.terms.rollover_min_units
-    allowance.rollover_max = derived.terms.rollover_max_units
