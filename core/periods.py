@@ -82,6 +82,10 @@ class Period:
     starts_at: datetime
     ends_at: datetime | None
 
+    def contains(self, instant: datetime) -> bool:
+        """Tell whether the instant lies in the span."""
+        return self.starts_at <= instant and (self.ends_at is None or instant < self.ends_at)
+
 
 def boundary(recurrence: Recurrence, *, index: int) -> datetime:
     """Return the instant of the boundary in UTC; index 0 is the anchor itself.

@@ -170,6 +170,22 @@ def state_of(
     )
 
 
+def begin_generation(
+    state: State, *, amount: int, left: int, holds: Sequence[Hold], at: datetime
+) -> None:
+    """Begin the period's count anew: the whole allowance, what was left, and the open holds."""
+    for hold in holds:
+        give_back(state, hold=hold, at=at)
+    allowance = state.sources[ALLOWANCE]
+    allowance.amount, allowance.balance = amount, left
+    kept = (allowance.rollover_min, allowance.rollover_max)
+    allowance.rollover_min, allowance.rollover_max = 0, None
+    burndown.reset(state, at=at, period_ends_at=state.period_ends_at, preserve_overage=False)
+    allowance.rollover_min, allowance.rollover_max = kept
+    for hold in holds:
+        burndown.use(state, item_id=str(hold.entry_id), at=at, units=hold.units)
+
+
 def give_back(state: State | None, *, hold: Hold, at: datetime) -> None:
     """Return the units of a hold to where they came from, as far as that stands."""
     item = state.items.get(str(hold.entry_id)) if state is not None else None

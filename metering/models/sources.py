@@ -171,6 +171,11 @@ class Hold(models.Model):
     def __str__(self) -> str:
         return f"{self.units} of {self.feature_id} held by {self.customer_id}"
 
+    def lived_at(self, at: datetime) -> bool:
+        """Tell whether it held its units at the instant."""
+        ends = [each for each in (self.ended_at, self.expires_at) if each is not None]
+        return self.created_at <= at and all(at < each for each in ends)
+
     @property
     def counted_units(self) -> int:
         """Return what counts of it: what is held, or was captured."""

@@ -83,7 +83,7 @@ def explain(question: Question, *, clock: clocks.Clock) -> Explanation:
 
 def _explain_past(question: Question, *, at: datetime) -> Explanation:
     customer, feature = question.customer, question.feature
-    history = subscription_selectors.get_history(customer=customer, until=at)
+    history = subscription_selectors.get_history(customer=customer)
     if feature.type != Feature.Type.METERED:
         overview = selectors.overview_of(history.facts_at(at), rows=(), at=at)
         standing, code = _switch(overview, feature)
@@ -141,7 +141,7 @@ def explain_entry(*, customer: Customer, entry_id: UUID) -> Explanation:
     if entry is None:
         raise core_errors.NotFound("There is no such decision.")
     feature = subscription_selectors.get_feature(key=entry.feature.key)
-    history = subscription_selectors.get_history(customer=customer, until=entry.consumed_at)
+    history = subscription_selectors.get_history(customer=customer)
     facts = history.facts_at(entry.consumed_at)
     row = past.row_before(entry)
     overview = selectors.overview_of(facts, rows=[] if row is None else [row], at=entry.consumed_at)

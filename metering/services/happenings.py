@@ -1,16 +1,33 @@
 """Tell from the ledger and the holds what was used and given back, and when."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from metering.models import Hold, UsageEntry
-from metering.services.retracing import Happening
 
 Kind = UsageEntry.Kind
 State = Hold.State
 Holds = Mapping[tuple[UUID, int | None], Hold]
 EXPIRED, DONE = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happening:
+    """Units that a line used, or gave back of what an item had used.
+
+    `usage_at` lies in the period that counts them. Of one instant the lower rank comes first, then
+    the smaller id.
+    """
+
+    at: datetime
+    rank: int
+    line_id: UUID
+    item_id: str
+    used_units: int = 0
+    returned_units: int = 0
+    usage_at: datetime
 
 
 def list_happenings(

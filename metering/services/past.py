@@ -15,7 +15,8 @@ from metering.derivation import Derived
 from metering.models import Balance, Grant, Hold, UsageEntry
 from metering.promises import Outlook, Promise
 from metering.selectors import Standing
-from metering.services import happenings, retracing
+from metering.services import happenings, policies, retracing
+from metering.services.policies import Policies
 from metering.services.retracing import Retraced
 from subscriptions.facts import CustomerFacts, FeatureFacts
 from subscriptions.selectors import History
@@ -40,6 +41,7 @@ class _Read:
     lines: Sequence[UsageEntry] = ()
     holds: Sequence[Hold] = ()
     given: Sequence[Grant] = field(default_factory=list)
+    policies: Policies = policies.NOTHING
 
 
 def stood_at(
@@ -64,10 +66,17 @@ def stood_at(
     if derived.period is None:
         standing = Standing(feature=feature, derived=derived, balance=None)
         return Stood(standing=standing, grants=_active(given, at), holds=())
-    since = _since(history, feature, given, derived)
+    followed = policies.list_policies(
+        history, customer=customer, feature=feature, scope=scope, until=at
+    )
+    starts_at = derived.period.starts_at
+    changed = policies.retraced_from(
+        followed, history=history, feature=feature, scope=scope, starts_at=starts_at
+    )
+    since = min(filter(None, (_since(history, feature, given, derived), changed)), default=None)
     place = Place(feature.id, scope)
-    read = _read(customer, place, since=since or derived.period.starts_at, at=at)
-    read.given = given
+    read = _read(customer, place, since=since or starts_at, at=at)
+    read.given, read.policies = given, followed
     retraced: Retraced | None = None
     if since is not None and derived.allowance_units is not None:
         told = happenings.list_happenings(lines=read.lines, holds=read.holds, at=at)
@@ -77,6 +86,7 @@ def stood_at(
             scope=scope,
             given=given,
             happenings=[each for each in told if max(each.at, each.usage_at) >= since],
+            followed=followed.moving(read.holds),
             since=since,
             until=at,
         )
@@ -88,7 +98,7 @@ def stood_at(
     return Stood(
         standing=Standing(feature=feature, derived=derived, balance=row),
         grants=_active(given, at),
-        holds=[_hold_as_of(hold, read) for hold in read.holds if _is_live(hold, at)],
+        holds=[_hold_as_of(hold, read) for hold in read.holds if hold.lived_at(at)],
     )
 
 
@@ -152,7 +162,7 @@ def _row(
     if derived.period is None:
         raise AssertionError
     starts_at, ends_at = derived.period.starts_at, derived.period.ends_at
-    own = [line for line in read.lines if line.period_starts_at == starts_at]
+    own = read.policies.counted_in(read.lines, starts_at=starts_at)
     row = Balance(
         customer=facts.customer,
         feature_id=feature.id,
@@ -167,9 +177,7 @@ def _row(
         held_units=sum(
             hold.units
             for hold in read.holds
-            if _is_live(hold, at)
-            and starts_at <= hold.usage_at
-            and (ends_at is None or hold.usage_at < ends_at)
+            if hold.lived_at(at) and derived.period.contains(hold.usage_at)
         ),
         carried_units=retraced.carried_units if retraced is not None else _late(read, starts_at),
         denial_code=derived.denial_code,
@@ -195,7 +203,7 @@ def _promised(read: _Read, *, since: datetime, at: datetime) -> list[Promise]:
     }
     promises = []
     for hold in read.holds:
-        units = hold.units if _is_live(hold, at) else hold.captured_units
+        units = hold.units if hold.lived_at(at) else hold.captured_units
         if hold.usage_at >= since and units and hold.operation_id not in undone:
             promises.append(Promise(usage_at=hold.usage_at, units=units))
     return promises
@@ -203,19 +211,15 @@ def _promised(read: _Read, *, since: datetime, at: datetime) -> list[Promise]:
 
 def _late(read: _Read, starts_at: datetime) -> int:
     """Return what came late for earlier periods, and counts in this one."""
+    since = read.policies.opened_at(starts_at) or starts_at
     return sum(
         line.units
         for line in read.lines
         if line.kind == Kind.RECORD
         and line.period_starts_at is not None
-        and line.period_starts_at < starts_at <= line.consumed_at
+        and line.period_starts_at < starts_at
+        and since <= line.consumed_at
     )
-
-
-def _is_live(hold: Hold, at: datetime) -> bool:
-    """Tell whether the hold lived at the instant."""
-    ends = [each for each in (hold.ended_at, hold.expires_at) if each is not None]
-    return hold.created_at <= at and all(at < each for each in ends)
 
 
 def _hold_as_of(hold: Hold, read: _Read) -> Hold:

@@ -3,13 +3,16 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from core import events
+from core.periods import Period
 from metering.decision import Place
 from metering.models import Balance
 from metering.services.books import Books
 from subscriptions import selectors as subscription_selectors
+from subscriptions.facts import EntitlementFacts
 from subscriptions.models import Entitlement, Feature, Subscription
 
 
@@ -37,18 +40,32 @@ def moved_by(event: events.Event) -> Moved:
     units: dict[int, int] = defaultdict(int)
     for version_id, quantity, sign in (before, (row.plan_version_id, row.quantity, 1)):
         granted = Entitlement.objects.filter(
-            plan_version=version_id, enabled=True, feature__type=Feature.Type.METERED
+            plan_version=version_id, feature__type=Feature.Type.METERED
         )
         for each in granted:
-            times = quantity if each.per_quantity else 1
-            units[each.feature_id] += sign * (each.limit_units or 0) * times
+            units[each.feature_id] += sign * units_of(each, quantity=quantity)
     return Moved(units=units)
 
 
+def units_of(terms: Entitlement | EntitlementFacts, *, quantity: int) -> int:
+    """Return what a plan grants of a feature for a whole period; 0 where it is unlimited."""
+    if not terms.enabled:
+        return 0
+    return (terms.limit_units or 0) * (quantity if terms.per_quantity else 1)
+
+
 def prorate(books: Books, *, row: Balance, units: int) -> None:
-    """Withhold of units that were moved the share that the period had before now, rounded up."""
-    if row.period_ends_at is None or row.allowance_units is None:
-        return
-    total = row.period_ends_at - row.period_starts_at
-    due = units * (row.period_ends_at - books.at) // total
-    books.withhold(row, units=units - due)
+    """Withhold of units that were moved what `withheld_of` says."""
+    if row.period_ends_at is not None and row.allowance_units is not None:
+        period = Period(starts_at=row.period_starts_at, ends_at=row.period_ends_at)
+        books.withhold(row, units=withheld_of(units, period=period, at=books.at))
+
+
+def withheld_of(units: int, *, period: Period, at: datetime) -> int:
+    """Return the share that the period had before the instant of moved units, rounded up.
+
+    0 where the period never ends.
+    """
+    if period.ends_at is None:
+        return 0
+    return units - units * (period.ends_at - at) // (period.ends_at - period.starts_at)

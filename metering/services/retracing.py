@@ -4,10 +4,10 @@ It applies to the burn-down, in the order of their instants, what the books appl
 happened: resets and moved anchors, amounts, grants, and what was used and given back.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID
 
 from core import errors
 from metering import burndown, derivation, grants, position
@@ -15,27 +15,13 @@ from metering.burndown import State
 from metering.derivation import Derived
 from metering.models import Grant
 from metering.position import ALLOWANCE
+from metering.services import prorating
+from metering.services.happenings import Happening
+from metering.services.policies import Followed
 from subscriptions.facts import FeatureFacts
 from subscriptions.selectors import History
 
 STEPS_MAX = 50_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Happening:
-    """Units that a line used, or gave back of what an item had used.
-
-    `usage_at` lies in the period that counts them. Of one instant the lower rank comes first, then
-    the smaller id.
-    """
-
-    at: datetime
-    rank: int
-    line_id: UUID
-    item_id: str
-    used_units: int = 0
-    returned_units: int = 0
-    usage_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +42,7 @@ def retrace(
     scope: str,
     given: Sequence[Grant],
     happenings: Sequence[Happening],
+    followed: Sequence[Followed],
     since: datetime,
     until: datetime,
 ) -> Retraced:
@@ -64,6 +51,7 @@ def retrace(
     :raises Invalid: where more than 50,000 boundaries lie between the two.
     """
     walk = _Walk(history, feature, scope, given)
+    walk.followed = [each for each in followed if since <= each.at <= until]
     due = sorted(happenings, key=lambda each: (each.at, each.rank, each.line_id))
     others = sorted({*history.changes, *(each.created_at for each in given)})
     at = since
@@ -91,12 +79,14 @@ class _Walk:
     ) -> None:
         self.state: State | None = None
         self.carried_units = 0
+        self.followed: list[Followed] = []
         self._history, self._feature, self._scope, self._given = history, feature, scope, given
         self._derived: Derived | None = None
         self._starts_at: datetime | None = None
         self._ends_at: datetime | None = None
         self._preserves = False
-        self._counted = 0
+        self._counted: Counter[str] = Counter()
+        self._withheld = 0
         self._is_unlimited = False
         self._waiting: dict[str, Happening] = {}
 
@@ -111,6 +101,7 @@ class _Walk:
     def step(self, at: datetime) -> None:
         """Apply one instant: reset, amounts, then what recurs or begins; overage burns them."""
         begun = [each for each in self._given if each.created_at <= at]
+        left = self._left()
         derived = self._derived = derivation.derive(
             self._history.facts_at(at),
             feature=self._feature,
@@ -123,6 +114,7 @@ class _Walk:
         if derived.allowance_units is None:
             self._is_unlimited = True
             self._open(derived)
+            self._follow(at, left=left)
             return
         if self.state is None:
             self.state = State(sources={ALLOWANCE: position.allowance_source(derived)})
@@ -130,18 +122,58 @@ class _Walk:
             self.state.period_ends_at = self._ends_at
         elif derived.period.starts_at != self._starts_at:
             self._move(self.state, derived, at=at)
-        state, amount = self.state, derived.allowance_units
+        state = self.state
         if self._is_unlimited:
             self._is_unlimited = False
-            state.sources[ALLOWANCE] = position.allowance_source(derived, used=self._counted)
+            state.sources[ALLOWANCE] = position.allowance_source(
+                derived, used=self._counted.total()
+            )
             state.line_up()
-        if state.sources[ALLOWANCE].amount != amount:
-            burndown.set_amount(state, source_id=ALLOWANCE, at=at, amount=amount)
+        self._set_amount(state, at=at)
         position.set_terms(state.sources[ALLOWANCE], derived)
         self._begin(state, begun, at=at)
         self._preserves = derived.terms.preserves_overage
         self._open_waiting(at)
         burndown.cover(state, at=at)
+        self._follow(at, left=left)
+
+    def _left(self) -> int:
+        """Return what is left of the allowance."""
+        if self.state is None or self._is_unlimited:
+            return 0
+        return int(self.state.sources[ALLOWANCE].balance)
+
+    def _amount(self) -> int:
+        """Return what the allowance grants in the period."""
+        granted = self._derived.allowance_units if self._derived is not None else None
+        return max((granted or 0) - self._withheld, 0)
+
+    def _set_amount(self, state: State, *, at: datetime) -> None:
+        amount = self._amount()
+        if state.sources[ALLOWANCE].amount != amount:
+            burndown.set_amount(state, source_id=ALLOWANCE, at=at, amount=amount)
+
+    def _follow(self, at: datetime, *, left: int) -> None:
+        """Do what the usage policies of changes up to the instant did."""
+        while self.followed and self.followed[0].at <= at:
+            followed = self.followed.pop(0)
+            if followed.opens:
+                self._begin_generation(followed, at=at, left=left if followed.carries else 0)
+            else:
+                self._withheld += prorating.withheld_of(
+                    followed.moved_units, period=followed.period, at=at
+                )
+                if self.state is not None and not self._is_unlimited:
+                    self._set_amount(self.state, at=at)
+                    burndown.cover(self.state, at=at)
+
+    def _begin_generation(self, followed: Followed, *, at: datetime, left: int) -> None:
+        holds = followed.holds
+        self._withheld = self.carried_units = 0
+        self._counted = Counter({str(each.entry_id): each.units for each in holds})
+        if self.state is not None and not self._is_unlimited:
+            amount = self._amount()
+            position.begin_generation(self.state, amount=amount, left=left, holds=holds, at=at)
 
     def apply(self, each: Happening) -> None:
         """Apply what was used or given back; the boundaries up to it are passed."""
@@ -157,14 +189,14 @@ class _Walk:
             self._give_back(each)
 
     def _use(self, each: Happening) -> None:
-        self._counted += each.used_units
+        self._counted[each.item_id] += each.used_units
         if self._starts_at is not None and each.usage_at < self._starts_at:
             self.carried_units += each.used_units
         if self.state is not None and not self._is_unlimited:
             burndown.use(self.state, item_id=each.item_id, at=each.at, units=each.used_units)
 
     def _give_back(self, each: Happening) -> None:
-        self._counted -= each.returned_units
+        self._counted[each.item_id] -= min(each.returned_units, self._counted[each.item_id])
         item = self.state.items.get(each.item_id) if self.state is not None else None
         if self.state is not None and item is not None and not self._is_unlimited:
             standing = item.overage + item.forgiven + sum(burn.units for burn in item.burns)
@@ -182,7 +214,8 @@ class _Walk:
     def _open(self, derived: Derived) -> None:
         if derived.period is not None and derived.period.starts_at != self._starts_at:
             self._starts_at, self._ends_at = derived.period.starts_at, derived.period.ends_at
-            self._counted = self.carried_units = 0
+            self._counted.clear()
+            self._withheld = self.carried_units = 0
 
     def _move(self, state: State, derived: Derived, *, at: datetime) -> None:
         """Leave the period: at its end with rollover, by a moved anchor without."""
@@ -209,6 +242,6 @@ class _Walk:
         for item_id, each in list(self._waiting.items()):
             if self._ends_at is None or each.usage_at < self._ends_at:
                 del self._waiting[item_id]
-                self._counted += each.used_units
+                self._counted[item_id] += each.used_units
                 if self.state is not None and each.used_units:
                     burndown.use(self.state, item_id=item_id, at=at, units=each.used_units)

@@ -176,6 +176,9 @@ class TimelineEntry(models.Model):
     state = DocumentField(
         null=True, editable=False, help_text="The columns that decide, as the line left them."
     )
+    usage_policy = models.CharField(
+        max_length=16, default="keep", help_text="What became of the usage so far."
+    )
 
     class Meta:
         verbose_name_plural = "timeline entries"

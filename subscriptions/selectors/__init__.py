@@ -26,7 +26,7 @@ from subscriptions.selectors.features import (
     forget_features,
     get_feature,
 )
-from subscriptions.selectors.history import History, get_history
+from subscriptions.selectors.history import History, UsageChange, get_history
 from subscriptions.selectors.prices import (
     forget_prices,
     give_prices,
@@ -43,6 +43,7 @@ __all__ = [
     "History",
     "Holdings",
     "Upgrade",
+    "UsageChange",
     "features_by_id",
     "find_features",
     "find_offered_version",

@@ -1,26 +1,39 @@
 """Read what decided a customer's entitlements at earlier instants, from what is kept of them."""
 
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from core.models import Customer
-from subscriptions import states
+from subscriptions import planning, states
 from subscriptions.facts import CustomerFacts
 from subscriptions.models import Subscription, TimelineEntry
 from subscriptions.selectors import entitled
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsageChange:
+    """A change by hand that did not keep the usage so far, but treated it by its policy."""
+
+    at: datetime
+    policy: str
+    before: Subscription
+    after: Subscription
+
+
+@dataclass(frozen=True, kw_only=True)
 class History:
-    """What decided about a customer at each instant up to the one that was asked for.
+    """What decided about a customer at each instant.
 
     `rows` are his subscriptions as each line of their timeline left them, oldest first. Add-ons,
-    overrides and versions tell their own spans.
+    overrides and versions tell their own spans. `usage_changes` are oldest first.
     """
 
     facts: CustomerFacts
     rows: tuple[tuple[datetime, Subscription], ...]
+    usage_changes: tuple[UsageChange, ...]
 
     @property
     def changes(self) -> tuple[datetime, ...]:
@@ -47,8 +60,8 @@ class History:
         )
 
 
-def get_history(*, customer: Customer, until: datetime) -> History:
-    """Return what decided about the customer up to an instant, in a constant number of statements.
+def get_history(*, customer: Customer) -> History:
+    """Return what decided about the customer so far, in a constant number of statements.
 
     A line of the timeline that was written before states were kept stands for its status alone;
     plan, price and quantity are then those that the subscription has now, or had at its next line
@@ -58,7 +71,7 @@ def get_history(*, customer: Customer, until: datetime) -> History:
         "price", "change_price"
     )
     by_id = {row.pk: row for row in subscriptions}
-    rows: list[tuple[datetime, Subscription]] = []
+    told: list[tuple[TimelineEntry, Subscription]] = []
     known = {pk: copy(row) for pk, row in by_id.items()}
     lines = TimelineEntry.objects.filter(customer=customer).order_by("-at", "-id")
     for line in lines:
@@ -69,9 +82,21 @@ def get_history(*, customer: Customer, until: datetime) -> History:
         if row.status not in Subscription.FINAL_STATUSES:
             row.ended_at = None
         known[row.pk] = row
-        if line.at <= until:
-            rows.append((line.at, row))
-    ids = {row.plan_version_id for _, row in rows}
-    ids |= {row.change_to_id for _, row in rows if row.change_to_id is not None}
-    facts = entitled.facts_of(customer=customer, rows=(), version_ids=ids)
-    return History(facts=facts, rows=tuple(reversed(rows)))
+        told.append((line, row))
+    told.reverse()
+    ids = {row.plan_version_id for _, row in told}
+    ids |= {row.change_to_id for _, row in told if row.change_to_id is not None}
+    return History(
+        facts=entitled.facts_of(customer=customer, rows=(), version_ids=ids),
+        rows=tuple((line.at, row) for line, row in told),
+        usage_changes=tuple(_usage_changes(told)),
+    )
+
+
+def _usage_changes(told: Iterable[tuple[TimelineEntry, Subscription]]) -> Iterator[UsageChange]:
+    latest: dict[UUID, Subscription] = {}
+    for line, row in told:
+        if line.usage_policy != planning.KEEP:
+            before = latest[row.pk]
+            yield UsageChange(at=line.at, policy=line.usage_policy, before=before, after=row)
+        latest[row.pk] = row

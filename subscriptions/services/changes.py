@@ -95,7 +95,15 @@ def change_step(locked: Locked, *, plan: ChangePlan, actor: Actor) -> Subscripti
     if plan.is_immediate:
         _follow_price(row, plan)
     settling.save_step(row)
-    timeline.record_step(row, before=row.status, event=plan.event, actor=actor, at=locked.at)
+    timeline.record_step(
+        row,
+        before=row.status,
+        event=plan.event,
+        actor=actor,
+        at=locked.at,
+        beside={"usage_policy": (planning.KEEP, plan.usage_policy)},
+        usage_policy=plan.usage_policy,
+    )
     if plan.is_immediate:
         timeline.plan_changed_step(
             row, before=before, kind=plan.kind, effective_at=plan.effective_at, at=locked.at

@@ -11,6 +11,7 @@ from core.periods import Period
 from core.services import audit, customers
 from subscriptions import states
 from subscriptions.models import Subscription, TimelineEntry
+from subscriptions.planning import KEEP
 
 CHANGED = "subscription.changed"
 TRANSITIONED = "subscription.transitioned"
@@ -19,7 +20,6 @@ PLAN_CHANGED = "subscription.plan_changed"
 ADD_ONS_CHANGED = "subscription.add_ons_changed"
 PAYMENT_LATE = "subscription.payment_late"
 EVENT_TYPES = (CHANGED, TRANSITIONED, RENEWED, PLAN_CHANGED, ADD_ONS_CHANGED, PAYMENT_LATE)
-KEEP = "keep"
 Pair = tuple[object, object]
 NOTHING_BESIDE: Mapping[str, Pair] = MappingProxyType({})
 
@@ -52,14 +52,16 @@ def record_step(
     actor: Actor,
     at: datetime,
     beside: Mapping[str, Pair] = NOTHING_BESIDE,
+    usage_policy: str = KEEP,
 ) -> None:
     """Append a line to the timeline and publish the transition, at its own instant.
 
     `beside` has what was and is of that which is no part of the state, for the audit log.
+    `usage_policy` is what becomes of the usage so far.
     """
     if actor.is_operator:
         _audit(row, event=event, actor=actor, at=at, beside=beside)
-    _append(row, before=before, event=event, actor=actor, at=at)
+    _append(row, before=before, event=event, actor=actor, at=at, usage_policy=usage_policy)
     publish_step(
         row,
         event_type=TRANSITIONED,
@@ -73,7 +75,15 @@ def note_step(row: Subscription, *, event: str, actor: Actor, at: datetime) -> N
     _append(row, before=row.status, event=event, actor=actor, at=at)
 
 
-def _append(row: Subscription, *, before: str, event: str, actor: Actor, at: datetime) -> None:
+def _append(
+    row: Subscription,
+    *,
+    before: str,
+    event: str,
+    actor: Actor,
+    at: datetime,
+    usage_policy: str = KEEP,
+) -> None:
     TimelineEntry.objects.create(
         customer_id=row.customer_id,
         subscription=row,
@@ -85,6 +95,7 @@ def _append(row: Subscription, *, before: str, event: str, actor: Actor, at: dat
         reason=actor.reason,
         request_id=actor.request_id,
         state=states.document_of(row),
+        usage_policy=usage_policy,
     )
 
 

@@ -12,7 +12,7 @@ from core.models import Customer, OutboxEvent
 from core.services.idempotency import KeyedRequest
 from metering import errors, selectors
 from metering.models import AlertThreshold, Balance, Hold, UsageEntry
-from metering.services import auditing, endings, holds, owned_holds, recording
+from metering.services import auditing, endings, granting, holds, owned_holds, recording
 from metering.services.consumption import For, Request, Wanted, consume
 from metering.services.owned_holds import End
 from metering.services.recording import Fed
@@ -145,6 +145,69 @@ class TestUsagePolicy:
         assert (now.used_units, now.held_units) == (4, 0)
         rows = Balance.objects.order_by("generation").values_list("used_units", "held_units")
         assert list(rows) == [(5, 0), (4, 0)]
+        assert auditing.audit()[0] == []
+
+    def test_carries_what_dead_holds_have_given_back(self):
+        factories.make_plan("old", at=STARTED, limits={"api_calls": 10})
+        new = factories.make_plan("new", at=STARTED, limits={"api_calls": 20})
+        customer = factories.make_customer(at=STARTED)
+        row = factories.subscribe(customer, "old", at=STARTED)
+        consume(asked(customer, 3), clock=clock())
+        holds.create(asked(customer, 4), ttl_seconds=60, clock=clock())
+        change_plan(row, new, at=NOW + timedelta(seconds=61), policy="carry_balance")
+        now = standing(customer, at=NOW + timedelta(seconds=62))
+        assert (now.limit_units, now.held_units) == (20 + 7, 0)
+        assert auditing.audit()[0] == []
+
+    @pytest.mark.parametrize("grants", [0, 1])
+    @pytest.mark.parametrize(("policy", "carried"), [("reset", 0), ("carry_balance", 31)])
+    def test_after_a_prorated_limit_gives_the_whole_allowance_again(self, grants, policy, carried):
+        small = factories.make_plan("small", at=STARTED, limits={"api_calls": 31})
+        large = factories.make_plan("large", at=STARTED, limits={"api_calls": 62})
+        customer = factories.make_customer(at=STARTED)
+        row = factories.subscribe(customer, "small", at=STARTED)
+        for _ in range(grants):
+            granting.create(
+                customer_id=customer.pk,
+                order=granting.Order(feature_key="api_calls", units=5),
+                actor=factories.ACTOR,
+                keyed=keyed(),
+                render=lambda made: {"id": str(made.pk)},
+                clock=factories.standing(STARTED),
+            )
+        change_plan(row, large, at=datetime(2026, 3, 16, tzinfo=UTC), policy="prorate_limit")
+        consume(asked(customer, 16), clock=clock())  # 15 of the 31 that were added are withheld
+        change_plan(row, small, at=NOW + timedelta(seconds=1), policy=policy)
+        for later in (2, 3600):
+            now = standing(customer, at=NOW + timedelta(seconds=later))
+            assert (now.limit_units, now.used_units) == (31 + carried + 5 * grants, 0)
+        overriding.create(
+            customer_id=customer.pk,
+            order=overriding.Order(feature_key="api_calls", units=10, reason="goodwill"),
+            actor=factories.ACTOR,
+            keyed=keyed(),
+            render=lambda made: {"id": str(made.pk)},
+            clock=clock(7200),
+        )
+        now = standing(customer, at=NOW + timedelta(seconds=7201))
+        assert now.limit_units == 31 + carried + 5 * grants + 10
+
+    @pytest.mark.parametrize("policy", ["reset", "carry_balance"])
+    def test_leaves_the_usage_of_another_plan_group_alone(self, policy):
+        factories.make_plan("old", at=STARTED, limits={"api_calls": 10})
+        new = factories.make_plan("new", at=STARTED, limits={"api_calls": 20})
+        factories.make_plan("beside", at=STARTED, limits={"exports": 10}, group="beside")
+        customer = factories.make_customer(at=STARTED)
+        row = factories.subscribe(customer, "old", at=STARTED)
+        factories.subscribe(customer, "beside", at=STARTED)
+        for feature in ("api_calls", "exports"):
+            consume(asked(customer, 7, feature), clock=clock())
+        change_plan(row, new, at=NOW + timedelta(seconds=1), policy=policy)
+        later = NOW + timedelta(seconds=2)
+        assert standing(customer, at=later).used_units == 0
+        assert standing(customer, at=later, feature="exports").used_units == 7
+        with pytest.raises(errors.UsageLimitReached):
+            consume(asked(customer, 4, "exports"), clock=clock(3))
         assert auditing.audit()[0] == []
 
 

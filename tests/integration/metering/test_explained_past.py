@@ -1,5 +1,6 @@
 """What explain answered at an instant it answers later too, whatever has happened since."""
 
+import contextlib
 import os
 from datetime import UTC, datetime, timedelta
 
@@ -11,11 +12,12 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from core import clock as clocks
 from core.models import Customer
 from core.services.idempotency import KeyedRequest
+from metering import errors
 from metering.api.explanation import explanation
 from metering.models import Balance, Hold, UsageEntry
 from metering.services import consumption, endings, explaining, granting, holds
-from subscriptions import selectors, states
-from subscriptions.models import Feature, TimelineEntry
+from subscriptions import planning, selectors, states
+from subscriptions.models import Feature, Subscription, TimelineEntry
 from subscriptions.services import actions, changes, overriding
 from tests import factories
 from tests.integration.metering.test_stored_equals_replayed import Life, features
@@ -71,6 +73,40 @@ class Remembered(Life):
         assert before == [
             list(model.objects.order_by("pk").values()) for model in (Balance, UsageEntry, Hold)
         ]
+
+
+class RememberedPolicies(Remembered):
+    """One whose changes of plan treat the usage so far by any policy, which no replay tells."""
+
+    rollover = 15
+
+    def stored_is_replayed(self) -> None:
+        """Leave the comparison out."""
+
+    def allowed(self, wanted, act):
+        with contextlib.suppress(errors.UsageLimitReached):
+            return act(self.request(wanted))
+        return None
+
+    @rule(policy=st.sampled_from(planning.POLICIES))
+    def change_plan(self, policy: str) -> None:
+        key = Subscription.objects.get(pk=self.subscription.pk).plan_version.plan.key
+        other = "large" if key == "small" else "small"
+        order = changes.ChangeOrder(plan_key=other, when="now", usage_policy=policy)
+        row = self.subscription
+        changes.change(
+            subscription_id=row.pk, order=order, actor=factories.ACTOR, clock=self.clock()
+        )
+
+
+class RememberedPlainPolicies(RememberedPolicies):
+    """One without grants or rollover, so that plain figures tell all but the policies."""
+
+    rollover = 0
+
+    @rule()
+    def grant(self) -> None:
+        """Give nothing."""
 
 
 class Told:
@@ -173,6 +209,45 @@ class TestLife:
         for later in (at(5, 21), at(7, 1), at(12, 31)):
             told.ask_again(now=later)
 
+    @pytest.mark.parametrize("policy", planning.POLICIES)
+    @pytest.mark.parametrize("grants", [0, 1])
+    def test_with_a_change_in_mid_period_is_told_as_it_was(self, told, policy, grants):
+        customer, clock = told.customer, factories.standing
+        row = factories.subscribe(customer, "pro", at=at(3, 10))
+        for number in range(grants):
+            granting.create(
+                customer_id=customer.pk,
+                order=granting.Order(feature_key="api_calls", units=30),
+                actor=factories.ACTOR,
+                keyed=keyed(f"grant{number}"),
+                render=lambda made: {"id": str(made.pk)},
+                clock=clock(at(3, 11)),
+            )
+        factories.consume(customer, 70, at=at(3, 12))
+        factories.consume(customer, 3, at=at(3, 12), feature="images")
+        self.hold(customer, 15, at=at(3, 16, 11))
+        told.ask(at(3, 16, 11))
+        order = changes.ChangeOrder(plan_key="team", usage_policy=policy)
+        changes.change(
+            subscription_id=row.pk, order=order, actor=factories.ACTOR, clock=clock(at(3, 16))
+        )
+        whole = {"keep": 300, "reset": 300, "carry_balance": 315, "prorate_limit": 300 - 39}
+        used = {"keep": 70, "prorate_limit": 70}.get(policy, 0)
+        answer = told.ask(at(3, 16))["balance"]
+        figures = (whole[policy] + 30 * grants, used, 15)
+        assert (answer["limit"], answer["used"], answer["held"]) == figures
+        told.ask(at(3, 17))  # the hold is over
+        factories.consume(customer, 120, at=at(3, 18))
+        told.ask(at(3, 18))
+        self.change(row, "pro", at=at(3, 25))  # at the end of the period
+        told.ask(at(3, 26))
+        told.ask(at(4, 11))
+        factories.consume(customer, 20, at=at(4, 12))
+        told.ask(at(4, 12))
+
+        for later in (at(4, 13), at(7, 1)):
+            told.ask_again(now=later)
+
     def hold(self, customer, units, *, at):
         request = consumption.Request(
             customer_id=customer.pk,
@@ -229,9 +304,18 @@ class RememberedRolling(Remembered):
     rollover = 15
 
 
+MACHINES = [
+    Remembered,
+    RememberedSoft,
+    RememberedRolling,
+    RememberedPolicies,
+    RememberedPlainPolicies,
+]
+
+
 @pytest.mark.django_db
 @pytest.mark.timeout(3600 * 48)
-@pytest.mark.parametrize("machine", [Remembered, RememberedSoft, RememberedRolling])
+@pytest.mark.parametrize("machine", MACHINES)
 def test_an_answer_is_given_again_later(machine):
     run_state_machine_as_test(
         machine,
