@@ -1,5 +1,6 @@
 """The admin in a real browser, wide and narrow: nothing foreign, nothing cut off, all labelled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,27 +30,36 @@ UNLABELLED = """() => [...document.querySelectorAll('input, select, textarea')]
 
 @dataclass
 class Visit:
-    """One browser page that keeps what went wrong."""
+    """One browser page that keeps what went wrong, at each of its widths."""
 
     page: Any
     host: str
+    widths: Sequence[int]
     faults: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> None:
         answer = self.page.goto(f"{self.host}{path}")
         if answer.status != 200:
             self.faults.append(f"{path}: {answer.status}")
-        over = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        if over > 0:
-            self.faults.append(f"{path}: {over} px wider than the window")
-        self.faults += [f"{path}: {name} has no label" for name in self.page.evaluate(UNLABELLED)]
+        for width in self.widths:
+            self.page.set_viewport_size({"width": width, "height": 900})
+            over = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            if over > 0:
+                self.faults.append(f"{path}: {over} px wider than {width}")
+            self.faults += [f"{path}: {each} has no label" for each in self.unlabelled()]
+
+    def unlabelled(self) -> list[str]:
+        names: list[str] = self.page.evaluate(UNLABELLED)
+        return names
 
 
-def visit(browser: Any, *, host: str, width: int, zone: str = "Europe/Berlin") -> Visit:
-    view = {"width": width, "height": 900}
+def visit(
+    browser: Any, *, host: str, widths: Sequence[int] = WIDTHS, zone: str = "Europe/Berlin"
+) -> Visit:
+    view = {"width": widths[0], "height": 900}
     page = browser.new_context(viewport=view, timezone_id=zone).new_page()
     page.set_default_timeout(60_000)
-    seen = Visit(page=page, host=host)
+    seen = Visit(page=page, host=host, widths=widths)
     own = (host, "data:", "blob:")
     page.on("request", lambda sent: sent.url.startswith(own) or seen.faults.append(sent.url))
     page.on(
@@ -107,29 +117,28 @@ def addresses() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("width", WIDTHS)
 class TestPages:
-    def test_ask_no_other_host_fit_the_window_and_label_every_field(self, width, chromium, host):
-        seen = visit(chromium, host=host, width=width)
+    def test_ask_no_other_host_fit_the_window_and_label_every_field(self, chromium, host):
+        seen = visit(chromium, host=host)
         for path in addresses():
             seen.open(path)
         assert seen.faults == []
 
-    def test_would_be_found_reaching_out_too_wide_and_unlabelled(self, width, chromium, host):
-        seen = visit(chromium, host=host, width=width)
+    def test_would_be_found_reaching_out_too_wide_and_unlabelled(self, chromium, host):
+        seen = visit(chromium, host=host)
         seen.page.evaluate(
             """() => { document.body.innerHTML = '<input name="bare"><p style="width: 3000px">-';
                        new Image().src = 'http://127.0.0.1:9/away.png'; }"""
         )
         assert seen.page.evaluate("document.documentElement.scrollWidth - innerWidth") > 0
-        assert seen.page.evaluate(UNLABELLED) == ["bare"]
+        assert seen.unlabelled() == ["bare"]
         seen.page.wait_for_timeout(500)
         assert seen.faults == ["http://127.0.0.1:9/away.png"]
 
 
 class TestZone:
     def test_is_the_browser_s_from_the_first_page_after_the_login(self, chromium, host):
-        seen = visit(chromium, host=host, width=WIDTHS[0], zone="Asia/Kolkata")
+        seen = visit(chromium, host=host, zone="Asia/Kolkata")
         seen.open("/admin/core/customer/")
         assert " IST" in seen.page.inner_text("#result_list")
         assert seen.faults == []
@@ -137,7 +146,7 @@ class TestZone:
 
 class TestOperation:
     def test_is_told_confirmed_and_done_by_hand(self, chromium, host):
-        seen = visit(chromium, host=host, width=WIDTHS[1])
+        seen = visit(chromium, host=host, widths=WIDTHS[1:])
         subscription = Subscription.objects.get()
         seen.open(staff.page(subscription, "cancel_now"))
         assert "loses Pro at once" in seen.page.inner_text("#consequence")

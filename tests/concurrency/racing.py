@@ -1,12 +1,15 @@
 """Run callables at the same instant, in threads or processes, each with its own connection."""
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from django.db import connection, connections
+
+from core import faults
 
 R = TypeVar("R")
 
@@ -40,9 +43,7 @@ def closing(action: Callable[[], R]) -> Callable[[], R]:
 
 def in_processes(action: Callable[[int], R], *, count: int) -> list[R]:
     """Return what each forked process returns, all started together."""
-    connections.close_all()
-    if hasattr(connection, "close_pool"):
-        connection.close_pool()
+    close_all()
     context = multiprocessing.get_context("fork")
     barrier, queue = context.Barrier(count), context.Queue()
 
@@ -58,3 +59,26 @@ def in_processes(action: Callable[[int], R], *, count: int) -> list[R]:
     for process in processes:
         process.join()
     return results
+
+
+def dying(point: str, action: Callable[[], object]) -> None:
+    """Run the action in a process that ends at the crash point, without any clean-up."""
+    close_all()
+    child = os.fork()
+    if child == 0:
+        os.environ["ENGINE_CRASH_AT"] = point
+        try:
+            came_to = action()
+        except BaseException as error:  # noqa: BLE001 - it must not go on with the parent's test
+            came_to = error
+        print(f"{point} was not reached: {came_to!r}", flush=True)  # noqa: T201
+        os._exit(1)
+    _, ended = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended) == faults.EXIT_CODE
+
+
+def close_all() -> None:
+    """Close what a forked process must not share."""
+    connections.close_all()
+    if hasattr(connection, "close_pool"):
+        connection.close_pool()

@@ -128,6 +128,7 @@ def _conclude(name: str, returncode: int, started: float) -> None:
 def _environment(step: str) -> Iterator[dict[str, str]]:
     """Give a step what it needs: servers for the suite, a strict environment for deploying."""
     environment = os.environ | {"DEBUG": os.environ.get("DEBUG", "1")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # dozens of processes would each compile anew
     with contextlib.ExitStack() as stack:
         if step == "deploy":
             environment |= PRODUCTION

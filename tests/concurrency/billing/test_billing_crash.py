@@ -8,15 +8,15 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection, connections
 
 from billing.models import Invoice, InvoiceLine, MrrMovement
 from billing.services import issuing
-from core import clock, faults
+from core import clock
 from core.models import WorkFailure
 from core.services import worker
 from subscriptions.services import sweeping
 from tests import factories
+from tests.concurrency import racing
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -39,22 +39,6 @@ POINTS = (
 )
 
 
-def dying(point: str, action) -> None:
-    """Run the action in a process that ends at the point, without any clean-up."""
-    connections.close_all()
-    if hasattr(connection, "close_pool"):
-        connection.close_pool()
-    child = os.fork()
-    if child == 0:
-        os.environ["ENGINE_CRASH_AT"] = point
-        try:
-            action()
-        finally:
-            os._exit(0)
-    _, ended = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(ended) == faults.EXIT_CODE
-
-
 def one_pass(*, limit: int = worker.BATCH) -> worker.Totals:
     jobs = [sweeping.SweepJob(), issuing.IssueJob()]
     return worker.run_pass(jobs=jobs, clock=LATE, should_stop=lambda: False, limit=limit)
@@ -73,7 +57,7 @@ class TestRenewal:
     @pytest.mark.parametrize("point", POINTS)
     def test_is_billed_once_whatever_the_point_of_the_crash(self, point):
         for _ in range(CRASHES):
-            dying(point, lambda: one_pass(limit=1))
+            racing.dying(point, lambda: one_pass(limit=1))
         while one_pass().done:
             pass
         billed = Counter(

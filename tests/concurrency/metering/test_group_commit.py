@@ -284,16 +284,16 @@ class TestFaults:
 def lose_the_commit(monkeypatch, *, is_committed: bool) -> Callable[[], int]:
     """Break the group's COMMIT once, with or without its effect; tell how often it broke."""
     broken: list[bool] = []
-    several: list[bool] = []
+    several: dict[str, bool] = {}
     commit, decide_step = DatabaseWrapper._commit, groups._decide_step
 
     def noting(group, *, wait):
-        several.append(len(group) > 1)
+        several[threading.current_thread().name] = len(group) > 1
         return decide_step(group, wait=wait)
 
     def lose(self):
-        is_group = threading.current_thread().name == "group commit" and several[-1]
-        if not is_group or broken:
+        thread = threading.current_thread().name
+        if broken or thread != "group commit" or not several[thread]:
             return commit(self)
         broken.append(True)
         if is_committed:

@@ -310,7 +310,7 @@ class TestStorm:
 
         def worker(seed):
             client = factories.client_for(users[seed % len(users)])
-            return lambda: [act_randomly(client, random.Random(f"{seed} {n}")) for n in range(12)]
+            return lambda: [act_randomly(client, random.Random(f"{seed} {n}")) for n in range(8)]
 
         statuses = [
             status

@@ -9,7 +9,6 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection, connections
 
 from core import clock, db, events, faults, locks
 from core.models import OutboxDelivery, OutboxEvent, WorkFailure
@@ -35,22 +34,6 @@ POINTS = (
     "sweep_committed",
 )
 LATE = clock.FixedClock(at=AT + timedelta(days=32))
-
-
-def dying(point: str, action) -> None:
-    """Run the action in a process that ends at the point, without any clean-up."""
-    connections.close_all()
-    if hasattr(connection, "close_pool"):
-        connection.close_pool()
-    child = os.fork()
-    if child == 0:
-        os.environ["ENGINE_CRASH_AT"] = point
-        try:
-            action()
-        finally:
-            os._exit(0)
-    _, ended = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(ended) == faults.EXIT_CODE
 
 
 def one_pass(job, *, limit=CUSTOMERS) -> worker.Totals:
@@ -82,7 +65,7 @@ class TestRenewal:
                 )
             faults.point("between")
 
-        dying("between", publish_then_die)
+        racing.dying("between", publish_then_die)
         one_pass(sweeping.SweepJob())
         told = Counter(
             each.payload["subscription"] for each in OutboxEvent.objects.filter(event_type=RENEWED)
@@ -93,7 +76,7 @@ class TestRenewal:
     def test_is_done_once_whatever_the_point_of_the_crash(self, point):
         job = sweeping.SweepJob()
         for _ in range(CRASHES):
-            dying(point, lambda: one_pass(job, limit=1))
+            racing.dying(point, lambda: one_pass(job, limit=1))
             one_pass(job, limit=1)
         one_pass(job)
         told = Counter(
@@ -122,7 +105,7 @@ class TestDelivery:
         try:
             one_pass(sweeping.SweepJob())
             job = deliveries.DeliveryJob()
-            dying(point, lambda: one_pass(job, limit=1))
+            racing.dying(point, lambda: one_pass(job, limit=1))
             assert one_pass(job).done == CUSTOMERS - 1
             later = clock.FixedClock(at=LATE.at + deliveries.LEASE)
             worker.run_pass(jobs=[job], clock=later, should_stop=lambda: False)

@@ -22,7 +22,7 @@ from subscriptions.services import actions, changes, overriding
 from tests import factories
 from tests.integration.metering.test_stored_equals_replayed import Life, features
 
-SHORT = 4
+SHORT = 3
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 EXAMPLES = int(os.environ.get("EXPLAIN_EXAMPLES", str(SHORT)))
 

@@ -24,7 +24,7 @@ from tests import factories
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
-EXAMPLES = int(os.environ.get("PROMISE_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("PROMISE_EXAMPLES", "5"))
 MONTHS = [datetime(2026, month, 10, tzinfo=UTC) for month in range(4, 8)]
 APRIL, MAY, JUNE, _ = MONTHS
 

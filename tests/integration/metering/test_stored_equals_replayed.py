@@ -31,7 +31,7 @@ from subscriptions.services import changes, overriding
 from subscriptions.services.changes import ChangeOrder
 from tests import factories
 
-SHORT = 5
+SHORT = 3
 EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", str(SHORT)))
 STEPS = int(os.environ.get("STATE_MACHINE_STEPS", "20"))
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
