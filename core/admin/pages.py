@@ -55,7 +55,10 @@ class _Page:
         self._row = row
 
     def ask(self) -> HttpResponse:
-        """Show the form, and the consequence where it does not depend on it."""
+        """Show the form, and the consequence where it does not depend on it.
+
+        A GET's parameters are what the form proposes.
+        """
         form = self._form(None)
         if self._operation.previews:
             return self._render(form=form)
@@ -84,7 +87,7 @@ class _Page:
         return self._render_told(form=form, can_confirm=False)
 
     def _form(self, data: Any) -> OperationForm:  # noqa: ANN401 - Django's own type of form data
-        form = self._operation.form(data)
+        form = self._operation.form(data, initial=self._request.GET.dict())
         form.adapt(self._row)
         return form
 

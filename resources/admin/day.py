@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
+from urllib.parse import urlencode
 
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -14,14 +15,16 @@ from resources.models import Allocation, Venue
 from resources.opening import Span
 from resources.timetable import Closed, Place
 
-HOUR = timedelta(hours=1)
+HOUR_MINUTES = 60
+HOUR = timedelta(minutes=HOUR_MINUTES)
 FREE, NOT_OPEN = "free", ""
 
 
-def table_of(venue: Venue, *, day: date, at: datetime) -> Table:
+def table_of(venue: Venue, *, day: date, at: datetime, can_book: bool) -> Table:
     """Return the day on the venue's clock; hours in which nothing opens are left out.
 
-    A constant number of statements, whatever is booked.
+    For who may book, a free hour to come leads to its booking. A constant number of statements,
+    whatever is booked.
     """
     rows = selectors.list_resources(venue_key=venue.key)
     places = selectors.places_of(rows)
@@ -39,6 +42,7 @@ def table_of(venue: Venue, *, day: date, at: datetime) -> Table:
                 is_open=_touches(timetable.open_spans(place, span=span), hour),
                 closed=timetable.closed.get(place.id, ()),
                 booked=booked[place.id],
+                can_book=can_book and hour.starts_at > at,
             )
             for place in places.values()
         ]
@@ -70,6 +74,7 @@ def _cell(
     is_open: bool,
     closed: Sequence[Closed],
     booked: Sequence[Allocation],
+    can_book: bool,
 ) -> str | SafeString:
     """Return who plays in the hour, why it is closed, or that it is free."""
     own = [
@@ -82,7 +87,16 @@ def _cell(
     for each in closed:
         if each.span.overlaps(hour):
             return f"closed: {each.reason}"
-    return FREE if is_open else NOT_OPEN
+    if not is_open:
+        return NOT_OPEN
+    return base.links([(_address_to_book(place, hour), FREE)]) if can_book else FREE
+
+
+def _address_to_book(place: Place, hour: Span) -> str:
+    wall = hour.starts_at.astimezone(opening.zone(place.time_zone))
+    asked = {"day": f"{wall:%Y-%m-%d}", "starts_at": f"{wall:%H:%M}", "minutes": HOUR_MINUTES}
+    address = reverse("admin:resources_resource_book_for_customer", args=(place.id,))
+    return f"{address}?{urlencode(asked)}"
 
 
 def _address(row: Allocation) -> str:

@@ -37,6 +37,7 @@ class ShowDay(Inspection[Venue]):
     permission = "resources.view_booking"
     icon = "calendar_view_day"
     form = forms.DayForm
+    further_permissions = ("resources.book_resource",)
 
     def consequence(self, asked: Asked[Venue]) -> Consequence:
         """Lay out the day, with ways to the days beside it."""
@@ -45,7 +46,8 @@ class ShowDay(Inspection[Venue]):
             (f"?day={other.isoformat()}", f"{other:%A %Y-%m-%d}")
             for other in (day - opening.ONE_DAY, day + opening.ONE_DAY)
         )
-        table = days.table_of(venue, day=day, at=asked.clock.now())
+        can_book = asked.may("resources.book_resource")
+        table = days.table_of(venue, day=day, at=asked.clock.now(), can_book=can_book)
         return Consequence(sentences=(beside, f"Times in {venue.time_zone}."), tables=(table,))
 
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 from django.db import models
 from django.db.models import F, Q
@@ -128,7 +129,8 @@ class Booking(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.id} ({self.state})"
+        start = self.starts_at.astimezone(ZoneInfo(self.venue.time_zone))
+        return f"{self.customer} at {self.venue}, {start:%Y-%m-%d %H:%M} ({self.state})"
 
     @property
     def owner(self) -> str:

@@ -44,6 +44,23 @@ class TestDay:
         assert staff.page(row) in page
         assert ">22:00<" not in page
         assert "?day=2026-03-12" in page
+        assert f"Ann &lt;b&gt; at {court.venue}, 2026-03-11 18:30 (confirmed)" in (
+            staff.client("support").get(staff.page(row)).content.decode()
+        )
+
+    def test_leads_from_a_free_hour_to_its_booking_for_who_may_book(self, court, at):
+        browser, customer = staff.client("support"), club.make_member()
+        page = day_of(browser, court.venue)
+        address = staff.page(court, "book_for_customer")
+        query = "day=2026-03-11&starts_at=18%3A00&minutes=60"
+        assert f'href="{address}?{query.replace("&", "&amp;")}">free<' in page
+        shown = browser.get(f"{address}?{query}").context["form"]
+        proposed = {name: shown[name].value() for name in ("day", "starts_at", "minutes")}
+        browser.post(address, staff.confirmed(**proposed, customer=customer.external_key))
+        assert Booking.objects.get().starts_at == club.local(18)
+        assert ">free<" in day_of(staff.client("support"), court.venue, day="2026-03-09")
+        assert address not in day_of(staff.client("support"), court.venue, day="2026-03-09")
+        assert address not in day_of(staff.client("finance"), court.venue)
 
     def test_takes_the_same_number_of_statements_whatever_is_booked(
         self, court, at, django_assert_num_queries
