@@ -152,18 +152,28 @@ class TestConsume:
         assert self.counted(customer, units, at=at) <= self.GRANTED_MAX
         assert Grant.objects.filter(remaining_units__lt=50).count() == spent
 
+    def hold(self, customer, units, *, times, at):
+        for _ in range(times):
+            request = Request(
+                customer_id=customer.pk,
+                wanted=[Wanted(feature_key="api_calls", units=units)],
+                keyed=holds.fresh_key(),
+            )
+            holds.create(request, ttl_seconds=1, clock=factories.standing(at))
+
+    @pytest.mark.parametrize("due", [1, 4])
+    def test_without_grants_are_five_at_most_however_many_holds_are_due(self, user, at, due):
+        customer = factories.customer_of(user)
+        self.hold(customer, 2, times=due, at=at)
+        # the balance locked, due holds locked and marked, the balance written, the line
+        assert self.counted(customer, 1, at=at + timedelta(seconds=5)) <= 5
+
     # and due holds locked, their burns read, both marked and taken off
     DUE_MAX = GRANTED_MAX + 4
 
     @pytest.mark.parametrize("due", [1, 4])
     def test_are_few_however_many_holds_are_due(self, customer, at, due):
-        for _ in range(due):
-            request = Request(
-                customer_id=customer.pk,
-                wanted=[Wanted(feature_key="api_calls", units=60)],
-                keyed=holds.fresh_key(),
-            )
-            holds.create(request, ttl_seconds=1, clock=factories.standing(at))
+        self.hold(customer, 60, times=due, at=at)
         assert self.counted(customer, 1, at=at + timedelta(seconds=5)) <= self.DUE_MAX
         row = Balance.objects.get()
         assert (row.used_units, row.held_units) == (1, 0)
