@@ -1,5 +1,6 @@
 """Keep the zones in which somebody's periods were counted, beside the one that counts now."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,9 +14,15 @@ from core.periods import FormerZone
 CHANGES_MAX = 50
 
 
+@functools.cache
+def known() -> frozenset[str]:
+    """Return the names of all IANA time zones: read once, for it opens hundreds of files."""
+    return frozenset(available_timezones())
+
+
 def is_known(name: str) -> bool:
     """Tell whether the name is an IANA time zone."""
-    return name in available_timezones()
+    return name in known()
 
 
 @dataclass(frozen=True, kw_only=True)

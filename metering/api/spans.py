@@ -1,8 +1,8 @@
 """Read a span of time of a customer from a query."""
 
 from typing import Any
-from zoneinfo import available_timezones
 
+from core import zones
 from core.api import serializers as strict
 from metering.api.serializers import CustomerQuery
 
@@ -26,7 +26,7 @@ class ZoneField(strict.StrictCharField):
     def to_internal_value(self, data: Any) -> str:  # noqa: ANN401 - DRF's signature
         """Return the name."""
         name = super().to_internal_value(data)
-        if name not in available_timezones():
+        if not zones.is_known(name):
             self.fail("invalid")
         return name
 

@@ -9,12 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from zoneinfo import available_timezones
 
 import orjson
 
 from core import clock as clocks
-from core import errors, money
+from core import errors, money, zones
 from core.errors import DomainError
 from core.models import Customer
 from core.services import customers
@@ -82,7 +81,7 @@ def read_row(raw: object) -> Row:
         _check_text(given.get(name), name)
     for name in ("plan", "price", "time_zone", "currency"):
         _check_text(given.get(name, "-"), name)
-    if given.get("time_zone", "UTC") not in available_timezones():
+    if not zones.is_known(str(given.get("time_zone", "UTC"))):
         raise _invalid("time_zone", "It is no IANA time zone.")
     if not money.is_currency(given.get("currency", "EUR")):
         raise _invalid("currency", "It is no currency of ISO 4217.")

@@ -1,13 +1,12 @@
 """Store venues, what stands in them, and when it opens."""
 
-from zoneinfo import available_timezones
-
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from uuid_utils.compat import uuid7
 
+from core import zones
 from resources.opening import DAY_MINUTES
 from subscriptions.models import KEY_LENGTH_MAX, Feature
 
@@ -31,7 +30,7 @@ def check_time_zone(name: str) -> None:
 
     :raises ValidationError: for any other text.
     """
-    if name not in available_timezones():
+    if not zones.is_known(name):
         msg = f"{name} is no IANA time zone."
         raise ValidationError(msg, code="time_zone")
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from django.utils import timezone
 
+from core import zones
 from core.admin.reader import ReaderZoneMiddleware
 from core.models import AuditEntry, ServiceKey
 from tests import factories, staff
@@ -66,3 +67,11 @@ class TestAuditLog:
             page = browser.get(address).content.decode()
             assert f"{entry.actor} (staff" in page
             assert f'href="{staff.page(key)}">service key</a>' in page
+
+
+def test_no_request_reads_the_zones_of_the_machine_again(browser, monkeypatch):
+    browser.get(KEYS)
+    monkeypatch.setattr(zones, "available_timezones", None)
+    browser.cookies["time_zone"] = "Europe/Berlin"
+    assert browser.get(KEYS).status_code == 200
+    assert browser.get("/api/plans/").status_code == 200
