@@ -21,7 +21,7 @@ from tests import factories
 from tests.integration.metering.test_explained_past import explained
 from tests.integration.metering.test_stored_equals_replayed import Life, features
 
-SHORT = 3
+SHORT = 2
 EXAMPLES = int(os.environ.get("EXPLAIN_EXAMPLES", str(SHORT)))
 
 
