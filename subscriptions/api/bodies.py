@@ -141,4 +141,5 @@ def timeline_entry(row: TimelineEntry) -> Body:
         "event": row.event,
         "actor": row.actor,
         "reason": row.reason,
+        "usage_policy": row.usage_policy,
     }

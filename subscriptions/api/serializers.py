@@ -156,6 +156,9 @@ class TimelineEntrySerializer(serializers.Serializer[Any]):
     event = serializers.CharField()
     actor = serializers.CharField()
     reason = serializers.CharField()
+    usage_policy = serializers.CharField(
+        help_text="What became of the usage so far: keep, prorate_limit, reset or carry_balance."
+    )
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields with `from`, which Python keeps for itself."""

@@ -13,7 +13,7 @@ from metering import errors
 from metering.api import showing
 from metering.models import Balance, UsageEntry
 from subscriptions.models import Subscription, TimelineEntry
-from subscriptions.services import collection, lifecycle
+from subscriptions.services import changes, collection, lifecycle
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -228,6 +228,17 @@ class TestSubscribe:
             (None, "incomplete", "subscribed"),
         ]
         assert TimelineEntry.objects.count() == 2
+
+    def test_shows_what_a_change_made_of_the_usage(self, client, pro, at):
+        changes.change(
+            subscription_id=pro.pk,
+            order=changes.ChangeOrder(plan_key="pro", quantity=2, usage_policy="reset"),
+            actor=factories.ACTOR,
+            clock=factories.standing(at),
+        )
+        lines = client.get("/api/subscriptions/me/timeline/").json()["results"]
+        policies = ["reset", "keep", "keep"]
+        assert [line["usage_policy"] for line in lines] == policies
 
 
 class TestEntitlements:
