@@ -88,6 +88,15 @@ def database_now(engine):
         return connection.execute("SELECT clock_timestamp()").fetchone()[0]
 
 
+def counted_once(entries, *, began, ended) -> int:
+    """Hold each use to one period of the database's clock; return how many periods there are."""
+    assert all(began <= consumed_at <= ended for consumed_at, *_ in entries)
+    assert all(first <= at < end and first == own for at, own, first, end, _ in entries)
+    periods = {own for _, own, *_ in entries}
+    assert len(periods) == 2
+    return len(periods)
+
+
 class TestClocks:
     def test_that_are_wrong_or_jump_count_each_use_in_exactly_one_period(self, engine, wrong):
         customer, began = before_a_minute(engine), database_now(engine)
@@ -106,11 +115,8 @@ class TestClocks:
         ended, entries = database_now(engine), entries_of(engine, customer)
 
         assert len(entries) == told
-        assert all(began <= consumed_at <= ended for consumed_at, *_ in entries)
-        assert all(first <= at < end and first == own for at, own, first, end, _ in entries)
-        periods = {own for _, own, *_ in entries}
-        assert len(periods) == 2
-        report("R9 clocks", uses=told, periods=len(periods), hosts="right; 25 h ahead and behind")
+        periods = counted_once(entries, began=began, ended=ended)
+        report("R9 clocks", uses=told, periods=periods, hosts="right; 25 h ahead and behind")
 
     def test_of_the_c_library_that_are_wrong_decide_nothing_either(self, engine, faked):
         customer, began = before_a_minute(engine), database_now(engine)
@@ -123,11 +129,8 @@ class TestClocks:
         ended, entries = database_now(engine), entries_of(engine, customer)
 
         assert len(entries) == told
-        assert all(began <= consumed_at <= ended for consumed_at, *_ in entries)
-        assert all(first <= at < end and first == own for at, own, first, end, _ in entries)
-        periods = {own for _, own, *_ in entries}
-        assert len(periods) == 2
-        report("R9 libfaketime", uses=told, periods=len(periods), hosts="25 h ahead, 25 h behind")
+        periods = counted_once(entries, began=began, ended=ended)
+        report("R9 libfaketime", uses=told, periods=periods, hosts="25 h ahead, 25 h behind")
 
     @pytest.mark.skipif(not LIBRARIES, reason="no libfaketime here (Debian: apt install faketime)")
     @pytest.mark.parametrize(("shift", "hours"), [("+25h", 25), ("-25h", -25)])
