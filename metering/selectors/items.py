@@ -89,14 +89,19 @@ def _outstanding(row: Balance, *, holds: Collection[Hold]) -> list[tuple[UUID, d
     )
 
 
-def items_of_entries(entry_ids: Iterable[UUID], *, current: Balance) -> list[Item]:
-    """Return the items of the lines that have stored burns, in one statement."""
-    return _items(Burn.objects.filter(entry_id__in=list(entry_ids)), current=current)
+def items_of_entry(entry_id: UUID, *, current: Balance) -> list[Item]:
+    """Return the line's item; none where it has no stored burns."""
+    return _items(Burn.objects.filter(entry_id=entry_id), current=current)
 
 
 def _items(rows: "QuerySet[Burn]", *, current: Balance) -> list[Item]:
+    return items_of(rows.select_related("entry").order_by("entry_id", "position"), current=current)
+
+
+def items_of(burns: Iterable[Burn], *, current: Balance) -> list[Item]:
+    """Return the items of burns that come with their lines, each item's in their order."""
     found: dict[UUID, Item] = {}
-    for burn in rows.select_related("entry").order_by("entry_id", "position"):
+    for burn in burns:
         at = burn.entry.consumed_at
         item = found.setdefault(burn.entry_id, Item(id=str(burn.entry_id), at=at))
         if burn.is_overage and burn.balance_id == current.pk:

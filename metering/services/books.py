@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models import BigIntegerField, F, Value
 
 from core import db
-from metering import burndown, locks, position
+from metering import burndown, position
 from metering.burndown import State
 from metering.decision import Place
 from metering.models import Balance, Grant, Hold
@@ -243,15 +243,12 @@ class Books:
         ]
         if due:
             self.open_accounts_step()
-            holds = locks.lock_due_holds(
-                customer_id=self.customer_id,
-                places={place_of(row) for row in due},
-                at=self.at,
-            )
-            if any(hold.balance_id not in self.rows for hold in holds):
+            places = {place_of(row) for row in due}
+            dead = expiring.end_due_step(customer_id=self.customer_id, places=places, at=self.at)
+            if any(hold.balance_id not in self.rows for hold in dead.holds):
                 raise RowsMissing
-            self._load_burns(holds)
-            for hold in sorted(holds, key=lambda each: (each.expires_at or self.at, each.pk)):
+            self._take_in(dead)
+            for hold in dead.holds:
                 self.take_off(
                     self.rows[hold.balance_id],
                     entry_id=hold.entry_id,
@@ -259,17 +256,18 @@ class Books:
                     returned=hold.units,
                     at=hold.expires_at,
                 )
-            expiring.mark_step(holds)
             self._due |= {row.pk for row in due}
             self.settle_accounts()  # what came back decides, and what had no way back
 
-    def _load_burns(self, holds: Sequence[Hold]) -> None:
-        """Read what the holds burnt, in one statement for each place."""
+    def _take_in(self, dead: expiring.Dead) -> None:
+        """Put what the holds had burnt into the states of their places."""
         for place, account in self._accounts.items():
-            provenance.load_burns(
+            ended = [each.entry_id for each in dead.holds if _place_of_hold(each) == place]
+            provenance.take_in(
                 state=account.state,
                 stored=account.stored,
-                entry_ids=[each.entry_id for each in holds if _place_of_hold(each) == place],
+                entry_ids=ended,
+                burns=[each for each in dead.burns if each.entry_id in ended],
                 current=self.current[place],
             )
 

@@ -1,6 +1,6 @@
 """Load and save where units come from: grants, and the burns of counted lines."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -22,17 +22,19 @@ def load_state_step(row: Balance, *, at: datetime) -> tuple[State, Snapshot]:
     return state, reading.snapshot(given=usable, items=items)
 
 
-def load_burns(
-    *, state: State, stored: Snapshot, entry_ids: Collection[UUID], current: Balance
+def take_in(
+    *,
+    state: State,
+    stored: Snapshot,
+    entry_ids: Collection[UUID],
+    burns: Iterable[Burn],
+    current: Balance,
 ) -> None:
-    """Put the lines' items that have stored burns into the state, in one statement."""
-    unread = [each for each in entry_ids if each not in stored.read]
-    if unread:
-        for item in reading.items_of_entries(unread, current=current):
-            if item.id not in state.items:
-                state.items[item.id] = item
-                stored.items[item.id] = reading.figures(item)
-        stored.read.update(unread)
+    """Put the lines' items into the state: all the burns they have, which are stored no longer."""
+    for item in reading.items_of(burns, current=current):
+        state.items.setdefault(item.id, item)
+        stored.items.pop(item.id, None)
+    stored.read.update(entry_ids)
 
 
 def load_item(
@@ -46,7 +48,10 @@ def load_item(
     item_id = str(entry_id)
     if item_id in state.items:
         return
-    load_burns(state=state, stored=stored, entry_ids=[entry_id], current=current)
+    if entry_id not in stored.read:
+        for item in reading.items_of_entry(entry_id, current=current):
+            state.items[item.id] = item
+            stored.items[item.id] = reading.figures(item)
     if item_id not in state.items and row.epoch == current.epoch:
         at = current.decided_at
         burns = [Burnt(source_id=ALLOWANCE, epoch=row.epoch, units=units, at=at)]
