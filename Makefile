@@ -33,7 +33,7 @@ bench: .venv/.development ## Measure the hot paths; NAME=hot_key for one
 	@$(PY) -m benchmarks $(NAME)
 
 torture: .venv/.development ## Break the engine for long: faults, and generated requests
-	@FAULT_SCALE=20 SCHEMATHESIS_EXAMPLES=200 $(PY) -m pytest tests/faults tests/contract -s --no-cov --timeout 0
+	@FAULT_SCALE=20 SCHEMATHESIS_EXAMPLES=200 $(PY) -m pytest tests/faults tests/contract -s --timeout 0
 
 mutate: .venv/.mutation ## Change the pure core in small ways and count what its tests notice
 	@$(PY) -m benchmarks mutants

@@ -1,12 +1,10 @@
 """Share what every test needs: a clock that stands still, and a clean process."""
 
-import contextlib
 import gc
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import coverage
 import pytest
 import redis
 from django.core.cache import caches
@@ -20,26 +18,6 @@ from metering.api import showing
 from subscriptions import selectors, switches
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
-COVERING = {"unit", "integration", "api", "concurrency"}  # what shows that the rules are tested
-# What would be slow under coverage, and goes where others have been: random lives, storms, screens.
-UNTRACED = {
-    "test_admin.py",
-    "test_agreement.py",
-    "test_audited_forms.py",
-    "test_billing_crash.py",
-    "test_billing_race.py",
-    "test_booking_race.py",
-    "test_consume_race.py",
-    "test_intervals.py",
-    "test_lives.py",
-    "test_lock_rules.py",
-    "test_mixed_race.py",
-    "test_move_race.py",
-    "test_raw_input.py",
-    "test_replay_properties.py",
-    "test_stored_equals_replayed.py",
-    "test_worker_crash.py",
-}
 # A run of the suite draws the same examples each time; the long forms draw new ones.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
@@ -63,43 +41,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left = [item for item in items if item.get_closest_marker("postgres") is not None]
         config.hook.pytest_deselected(items=left)
         items[:] = kept
-
-
-@contextlib.contextmanager
-def untraced() -> Iterator[None]:
-    """Run without coverage, which doubles the time of a request."""
-    measuring = coverage.Coverage.current()
-    if measuring is None:
-        yield
-        return
-    measuring.stop()
-    try:
-        yield
-    finally:
-        measuring.start()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Measure the rules by their own tests; others run untraced, with their fixtures."""
-    is_covering = COVERING.intersection(item.path.relative_to(item.config.rootpath).parts)
-    is_traced = is_covering and item.path.name not in UNTRACED
-    with contextlib.nullcontext() if is_traced else untraced():
-        return (yield)
-
-
-@pytest.fixture(scope="session")
-def _untraced_session() -> Iterator[contextlib.ExitStack]:
-    """Stop measuring until the database is migrated."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(untraced())
-        yield stack
-
-
-@pytest.fixture(scope="session")
-def django_db_setup(_untraced_session, django_db_setup) -> None:
-    """Migrate the tests' database untraced."""
-    _untraced_session.close()
 
 
 @pytest.fixture

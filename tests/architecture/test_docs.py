@@ -188,7 +188,7 @@ def project_files() -> list[Path]:
         for entry in ROOT.iterdir()
         if entry.name not in skipped and not entry.name.endswith("_cache")
         for file in (entry.rglob("*") if entry.is_dir() else [entry])
-        if "__pycache__" not in file.parts and not file.name.startswith(".coverage")
+        if "__pycache__" not in file.parts and not file.name.startswith(".slipcover")
         if file.is_file()
         and file.suffix in TEXT_SUFFIXES
         and file != Path(__file__)

@@ -14,6 +14,7 @@ from tests.faults.load import Load, report, verify
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
 CRASH_POINTS = ("before_the_key", "after_the_update", "before_commit", "after_commit")
 CRASHES = 3 * SCALE
+WARM_SECONDS = 0.5
 CRASHER = """
 import os, signal, sys
 from core import clock as clocks, db
@@ -140,15 +141,15 @@ class TestDatabase:
             try:
                 with Load(engine) as load:
                     for _ in range(SCALE):
-                        time.sleep(1)
+                        time.sleep(WARM_SECONDS)
                         backends += postgres.kill_backends()
                         engine.await_ready()
-                        time.sleep(1)
+                        time.sleep(WARM_SECONDS)
                         postgres.kill()
                         postgres.restart()
                         servers_killed += 1
                         engine.await_ready()
-                    time.sleep(0.5)
+                    time.sleep(WARM_SECONDS)
                 settled = load.settle()
                 figures = verify(load, postgres.url)
             finally:
@@ -168,7 +169,7 @@ class TestDatabase:
             engine = Engine(database_url=postgres.url, credential=seed.credential).serve()
             try:
                 with Load(engine) as load:
-                    time.sleep(3)
+                    time.sleep(2 * WARM_SECONDS)
                     postgres.kill()
                 postgres.restart()
                 with pytest.raises(AssertionError, match="are lost"):

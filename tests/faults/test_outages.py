@@ -19,7 +19,7 @@ from tests.faults.load import REQUEST_SECONDS_MAX, Load, report, verify
 from tests.faults.proxy import Proxy
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
-EPISODE_SECONDS = 0.8
+EPISODE_SECONDS = 0.4
 HANG_SECONDS = 2.5
 BOUNDS = ("ANSWER_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "STATEMENT_TIMEOUT_MS")
 HOLD = {"feature": "tokens", "units": 1, "ttl_seconds": 60}

@@ -19,7 +19,7 @@ from tests.concurrency import racing
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
-LIMIT, GRANTED, THREADS, TURNS = 300, 60, 64, 9
+LIMIT, GRANTED, THREADS, TURNS = 300, 60, 64, 6
 
 
 @pytest.fixture

@@ -318,7 +318,7 @@ class TestChangeWithinThePeriod:
 
 
 class TestScan:
-    @pytest.mark.parametrize("is_grouped", [True, False])
+    @pytest.mark.parametrize("is_grouped", [pytest.param(True, marks=pytest.mark.postgres), False])
     def test_leaves_no_entry_out_since_each_moves_its_balance(self, customer, till, is_grouped):
         """The scan reads the balances decided since; so no entry is younger than its balance."""
         with factories.group_commit(is_on=is_grouped):
