@@ -3,8 +3,8 @@
 The checks read files and run beside each other. The suite runs once on PostgreSQL, and its rules
 are measured by coverage there; SQLite runs again what it could answer otherwise: services,
 the usage API and races. What never asks the database (units, the house), brings its own (README,
-servers) or asks it only for rows to show (the admin, the matrix of callers, generated requests)
-runs once.
+servers), asks it only for rows to show (the admin, the matrix of callers, generated requests) or
+walks the rules alone (random lives of bills, lives that are explained) runs once.
 """
 
 import concurrent.futures
@@ -41,6 +41,9 @@ ON_SQLITE = ("tests/integration", "tests/api/metering", "tests/concurrency")
 NOT_ON_SQLITE = (
     "**/test_admin.py",
     "**/test_audited_forms.py",
+    "**/test_explained_lives.py",
+    "**/test_explained_past.py",
+    "**/test_lives.py",
     "**/test_readme.py",
     "**/test_servers.py",
 )

@@ -205,13 +205,20 @@ class TestEveryScreen:
         assert staff.rows() == before
 
 
+@pytest.fixture(scope="class")
+def browsers(kept_world) -> dict[str | None, Client]:
+    """Log in one of each role, and one without any."""
+    return {role: staff.client(role) for role in (None, *ROLES)}
+
+
 class TestPermissions:
     @pytest.mark.parametrize("case", sorted(ALLOWED), ids="-".join)
-    def test_of_an_operation_are_the_roles_alone_and_never_given_by_being_staff(self, case, world):
+    def test_of_an_operation_are_the_roles_alone_and_never_given_by_being_staff(
+        self, case, world, browsers
+    ):
         before = staff.rows()
         values = staff.confirmed(**VALUES.get(case[1], {}))
-        for role in (None, *ROLES):
-            browser = staff.client(role)
+        for role, browser in browsers.items():
             shown = browser.get(address(case, world))
             assert shown.status_code == (200 if role in ALLOWED[case] else 403), role
             if role not in ALLOWED[case]:
@@ -220,11 +227,10 @@ class TestPermissions:
         assert staff.rows() == before
 
     @pytest.mark.parametrize("role", sorted(ROLES))
-    def test_of_a_list_are_the_roles_alone(self, role, world):
-        browser = staff.client(role)
+    def test_of_a_list_are_the_roles_alone(self, role, browsers):
         for label, allowed in LISTS.items():
             expected = 200 if role in allowed else 403
-            assert browser.get(staff.listed(label)).status_code == expected, label
+            assert browsers[role].get(staff.listed(label)).status_code == expected, label
 
     def test_of_everything_are_the_superusers_and_the_sidebar_shows_what_one_may_see(self, world):
         shown = staff.client("read-only").get("/admin/").content.decode()
