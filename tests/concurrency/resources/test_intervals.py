@@ -22,7 +22,7 @@ from resources.services import booking, ending, planning
 from tests import club, factories
 from tests.concurrency import racing
 
-SHORT = 80
+SHORT = 60
 INTERVALS = int(os.environ.get("INTERVALS", str(SHORT)))
 pytestmark = [
     pytest.mark.django_db(transaction=True),

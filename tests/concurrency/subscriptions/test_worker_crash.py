@@ -21,7 +21,7 @@ from tests.concurrency import racing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 AT = datetime(2026, 3, 10, 12, tzinfo=UTC)
-CRASHES = int(os.environ.get("CRASHES", "3"))
+CRASHES = int(os.environ.get("CRASHES", "2"))
 CUSTOMERS = 2 * CRASHES
 RENEWED = "subscription.renewed"
 POINTS = (

@@ -15,7 +15,7 @@ from tests.unit.metering.replay_oracle import Oracle
 
 BEGIN = datetime(2024, 2, 27, tzinfo=UTC)
 many = settings(
-    max_examples=int(os.environ.get("REPLAY_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("REPLAY_EXAMPLES", "100")),
     derandomize="REPLAY_EXAMPLES" not in os.environ,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
