@@ -1,6 +1,6 @@
 """Publish facts: at once to the steps of other apps, and to the outbox with the commit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -103,17 +103,32 @@ def publish(event: Event) -> None:
 
     :raises RuntimeError: outside a transaction.
     """
+    publish_all([event])
+
+
+def publish_all(events: Sequence[Event]) -> None:
+    """Publish the facts in their order, as `publish` does; writing them takes one statement.
+
+    :raises RuntimeError: outside a transaction.
+    """
     db.transaction_required()
-    stored = OutboxEvent.objects.create(
-        event_type=event.event_type,
-        customer_id=event.customer_id,
-        payload=event.payload,
-        occurred_at=event.occurred_at,
-    )
-    told = [each for each in _consumers.values() if event.event_type in each.event_types]
-    if told:
-        OutboxDelivery.objects.bulk_create(
-            [OutboxDelivery(event=stored, consumer=each.name) for each in told]
+    stored = OutboxEvent.objects.bulk_create(
+        OutboxEvent(
+            event_type=event.event_type,
+            customer_id=event.customer_id,
+            payload=event.payload,
+            occurred_at=event.occurred_at,
         )
-    for subscriber in _subscribers.get(event.event_type, ()):
-        subscriber.step(event)
+        for event in events
+    )
+    told = [
+        OutboxDelivery(event=row, consumer=each.name)
+        for row in stored
+        for each in _consumers.values()
+        if row.event_type in each.event_types
+    ]
+    if told:
+        OutboxDelivery.objects.bulk_create(told)
+    for event in events:
+        for subscriber in _subscribers.get(event.event_type, ()):
+            subscriber.step(event)

@@ -62,9 +62,9 @@ class _Account:
 class Books:
     """The locked rows of one transaction at its instant; `write_step` writes what moved.
 
-    `codes` name the denial of a place without a row; `facts`, `features` and `given` are what the
-    slow path derived from, `promised` the holds of periods to come by the lines that made them;
-    `owner_ids` are the ended subscriptions whose usage moved.
+    `features` are those it was asked for. `codes` name the denial of a place without a row; `facts`
+    and `given` are what the slow path derived from, `promised` the holds of periods to come by the
+    lines that made them; `owner_ids` are the ended subscriptions whose usage moved.
     """
 
     customer_id: UUID
@@ -312,9 +312,7 @@ class Books:
         db.transaction_required()
         self.settle_accounts()
         touched = [row for pk, row in self.rows.items() if pk in self._moves or self._is_dirty(pk)]
-        for row in touched:
-            if crossing.publish_step(row, at=self.at):
-                self._derived.add(row.pk)
+        self._derived |= crossing.publish_step(touched, features=self.features, at=self.at)
         if touched:
             self._update(touched)
         for place, account in self._accounts.items():

@@ -45,7 +45,10 @@ def decided(
     """
     try:
         with db.transaction():
-            return act(open_fast_step(customer_id=customer_id, places=places, clock=clock))
+            books = open_fast_step(
+                customer_id=customer_id, places=places, features=features, clock=clock
+            )
+            return act(books)
     except RowsMissing:
         pass
     with db.transaction():
@@ -78,7 +81,8 @@ def decided_on_rows(
                 rows, features=features.values(), since=since, at=at
             ):
                 raise RowsMissing  # noqa: TRY301
-            books = Books(customer_id=customer_id, at=at, rows={row.pk: row for row in rows})
+            by_id = {row.pk: row for row in rows}
+            books = Books(customer_id=customer_id, at=at, rows=by_id, features=features)
             books.expire_due_step()
             return act(books)
     except RowsMissing:
@@ -110,7 +114,9 @@ def lock_customer_step(*, customer_id: UUID) -> Customer:
     return customer
 
 
-def open_fast_step(*, customer_id: UUID, places: Collection[Place], clock: clocks.Clock) -> Books:
+def open_fast_step(
+    *, customer_id: UUID, places: Collection[Place], features: Features, clock: clocks.Clock
+) -> Books:
     """Lock the current rows of the places, read the time, and let dead holds go.
 
     :raises RowsMissing: where a row is not there, is no longer valid, or another is needed.
@@ -119,7 +125,8 @@ def open_fast_step(*, customer_id: UUID, places: Collection[Place], clock: clock
     at = max([clock.now(), *(row.decided_at for row in rows)])
     if len(rows) < len(places) or not all(is_valid(row, at=at) for row in rows):
         raise RowsMissing
-    books = Books(customer_id=customer_id, at=at, rows={row.pk: row for row in rows})
+    by_id = {row.pk: row for row in rows}
+    books = Books(customer_id=customer_id, at=at, rows=by_id, features=features)
     books.expire_due_step()
     return books
 

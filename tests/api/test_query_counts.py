@@ -11,11 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from core.api import authentication
-from core.models import Customer, User
+from core.models import Customer, OutboxEvent, User
 from core.services.idempotency import KeyedRequest
 from metering.api import showing
 from metering.models import Balance, Grant
-from metering.services import granting, holds
+from metering.services import crossing, granting, holds
 from metering.services.asking import Request
 from metering.services.drawing import Wanted
 from subscriptions.models import Subscription
@@ -140,9 +140,9 @@ class TestConsume:
             )
         return customer
 
-    def counted(self, customer, units, *, at) -> int:
+    def counted(self, customer, units, *, at, feature="api_calls") -> int:
         with CaptureQueriesContext(connection) as queries:
-            factories.consume(customer, units, at=at)
+            factories.consume(customer, units, at=at, feature=feature)
         sent = [each["sql"] for each in queries]
         begun = max(n for n, sql in enumerate(sent) if sql.startswith("SAVEPOINT"))
         return len([sql for sql in sent[begun:] if "SAVEPOINT" not in sql])
@@ -178,3 +178,30 @@ class TestConsume:
         assert (row.used_units, row.held_units) == (1, 0)
         remaining = sorted(Grant.objects.values_list("remaining_units", flat=True))
         assert remaining == [49, 50, 50]
+
+    @pytest.mark.parametrize("percents", [[50], [40, 50]])
+    @pytest.mark.parametrize(("granted", "most"), [(False, 4), (True, GRANTED_MAX + 1)])
+    def test_is_one_more_where_alerts_are_crossed(self, user, at, percents, granted, most):
+        factories.make_plan(
+            "alerting",
+            at=at,
+            limits={"exports": 10},
+            entitlement={"alert_percents": percents},
+            rank=9,
+        )
+        customer = factories.customer_of(user)
+        factories.subscribe(customer, "alerting", at=at)
+        if granted:
+            granting.create(
+                customer_id=customer.pk,
+                order=granting.Order(feature_key="exports", units=10, priority=1),
+                actor=factories.ACTOR,
+                keyed=KeyedRequest(key="grant", fingerprint="f"),
+                render=lambda row: {"id": str(row.pk)},
+                clock=factories.standing(at),
+            )
+        factories.consume(customer, 1, feature="exports", at=at)
+        told = OutboxEvent.objects.filter(event_type=crossing.THRESHOLD_REACHED)
+        units = 15 if granted else 8
+        assert self.counted(customer, units, feature="exports", at=at) <= most
+        assert told.count() == len(percents)
