@@ -249,6 +249,89 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("status", "draft")),
+                        fields=("subscription", "billed_at"),
+                        name="invoice_one_draft_an_instant",
+                    ),
+                    models.UniqueConstraint(
+                        fields=("issuer", "number"), name="invoice_number_unique"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("issued_at__isnull", True),
+                                ("number__isnull", True),
+                                ("status", "draft"),
+                            ),
+                            models.Q(
+                                models.Q(("status", "draft"), _negated=True),
+                                ("issued_at__isnull", False),
+                                ("issuer__isnull", False),
+                                ("number__isnull", False),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="invoice_numbered_when_issued",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "total_minor",
+                                django.db.models.expressions.CombinedExpression(
+                                    django.db.models.expressions.CombinedExpression(
+                                        models.F("subtotal_minor"), "-", models.F("discount_minor")
+                                    ),
+                                    "+",
+                                    django.db.models.functions.comparison.Coalesce(
+                                        models.F("tax_minor"), models.Value(0)
+                                    ),
+                                ),
+                            )
+                        ),
+                        name="invoice_adds_up",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("status", "draft"),
+                            (
+                                "due_minor",
+                                django.db.models.expressions.CombinedExpression(
+                                    django.db.models.expressions.CombinedExpression(
+                                        django.db.models.expressions.CombinedExpression(
+                                            models.F("total_minor"), "-", models.F("balance_minor")
+                                        ),
+                                        "-",
+                                        models.F("credited_minor"),
+                                    ),
+                                    "-",
+                                    models.F("paid_minor"),
+                                ),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="invoice_due_adds_up",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("status", "paid"), _negated=True),
+                            models.Q(("due_minor", 0), ("paid_at__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="invoice_paid_owes_nothing",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("status__in", ["open", "uncollectible"]), _negated=True),
+                            ("due_minor__gt", 0),
+                            _connector="OR",
+                        ),
+                        name="invoice_open_owes_something",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="CreditNote",
@@ -298,6 +381,20 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("issuer", "number"), name="credit_note_number_unique"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("amount_minor__gt", 0),
+                            ("balance_minor__lte", models.F("amount_minor")),
+                        ),
+                        name="credit_note_amount_positive",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="MrrMovement",
@@ -349,6 +446,34 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("subscription", "sequence"), name="mrr_movement_unique"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("amount_minor__gt", 0),
+                                ("kind__in", ["new", "expansion", "reactivation"]),
+                            ),
+                            models.Q(
+                                ("amount_minor__lt", 0), ("kind__in", ["contraction", "churn"])
+                            ),
+                            _connector="OR",
+                        ),
+                        name="mrr_movement_sign",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("kind__in", ["contraction", "churn"]),
+                            ("mrr_minor__gte", models.F("amount_minor")),
+                            _connector="OR",
+                        ),
+                        name="mrr_movement_adds_to_what_is",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Payment",
@@ -399,6 +524,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("gateway", "reference"), name="payment_reference_unique"
+                    )
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Redemption",
@@ -450,6 +582,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("released_at__isnull", True)),
+                        fields=("customer", "coupon"),
+                        name="redemption_unique",
+                    ),
+                    models.UniqueConstraint(
+                        fields=("subscription",), name="redemption_one_a_subscription"
+                    ),
+                ]
+            },
         ),
         migrations.AddField(
             model_name="invoice",
@@ -691,74 +835,9 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.AddConstraint(
-            model_name="creditnote",
-            constraint=models.UniqueConstraint(
-                fields=("issuer", "number"), name="credit_note_number_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="creditnote",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("amount_minor__gt", 0), ("balance_minor__lte", models.F("amount_minor"))
-                ),
-                name="credit_note_amount_positive",
-            ),
-        ),
         migrations.AddIndex(
             model_name="mrrmovement",
             index=models.Index(fields=["occurred_at"], name="mrr_movement_by_instant"),
-        ),
-        migrations.AddConstraint(
-            model_name="mrrmovement",
-            constraint=models.UniqueConstraint(
-                fields=("subscription", "sequence"), name="mrr_movement_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="mrrmovement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("amount_minor__gt", 0), ("kind__in", ["new", "expansion", "reactivation"])
-                    ),
-                    models.Q(("amount_minor__lt", 0), ("kind__in", ["contraction", "churn"])),
-                    _connector="OR",
-                ),
-                name="mrr_movement_sign",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="mrrmovement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("kind__in", ["contraction", "churn"]),
-                    ("mrr_minor__gte", models.F("amount_minor")),
-                    _connector="OR",
-                ),
-                name="mrr_movement_adds_to_what_is",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="payment",
-            constraint=models.UniqueConstraint(
-                fields=("gateway", "reference"), name="payment_reference_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="redemption",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("released_at__isnull", True)),
-                fields=("customer", "coupon"),
-                name="redemption_unique",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="redemption",
-            constraint=models.UniqueConstraint(
-                fields=("subscription",), name="redemption_one_a_subscription"
-            ),
         ),
         migrations.AddIndex(
             model_name="invoice",
@@ -774,104 +853,6 @@ class Migration(migrations.Migration):
                 condition=models.Q(("status", "draft")),
                 fields=["billed_at", "id"],
                 name="invoice_drafts",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="invoice",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("status", "draft")),
-                fields=("subscription", "billed_at"),
-                name="invoice_one_draft_an_instant",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="invoice",
-            constraint=models.UniqueConstraint(
-                fields=("issuer", "number"), name="invoice_number_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="invoice",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("issued_at__isnull", True), ("number__isnull", True), ("status", "draft")
-                    ),
-                    models.Q(
-                        models.Q(("status", "draft"), _negated=True),
-                        ("issued_at__isnull", False),
-                        ("issuer__isnull", False),
-                        ("number__isnull", False),
-                    ),
-                    _connector="OR",
-                ),
-                name="invoice_numbered_when_issued",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="invoice",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "total_minor",
-                        django.db.models.expressions.CombinedExpression(
-                            django.db.models.expressions.CombinedExpression(
-                                models.F("subtotal_minor"), "-", models.F("discount_minor")
-                            ),
-                            "+",
-                            django.db.models.functions.comparison.Coalesce(
-                                models.F("tax_minor"), models.Value(0)
-                            ),
-                        ),
-                    )
-                ),
-                name="invoice_adds_up",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="invoice",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("status", "draft"),
-                    (
-                        "due_minor",
-                        django.db.models.expressions.CombinedExpression(
-                            django.db.models.expressions.CombinedExpression(
-                                django.db.models.expressions.CombinedExpression(
-                                    models.F("total_minor"), "-", models.F("balance_minor")
-                                ),
-                                "-",
-                                models.F("credited_minor"),
-                            ),
-                            "-",
-                            models.F("paid_minor"),
-                        ),
-                    ),
-                    _connector="OR",
-                ),
-                name="invoice_due_adds_up",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="invoice",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("status", "paid"), _negated=True),
-                    models.Q(("due_minor", 0), ("paid_at__isnull", False)),
-                    _connector="OR",
-                ),
-                name="invoice_paid_owes_nothing",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="invoice",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("status__in", ["open", "uncollectible"]), _negated=True),
-                    ("due_minor__gt", 0),
-                    _connector="OR",
-                ),
-                name="invoice_open_owes_something",
             ),
         ),
     ]

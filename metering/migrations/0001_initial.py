@@ -81,6 +81,40 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("customer", "feature", "scope", "period_starts_at", "generation"),
+                        name="balance_unique",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("is_current", True)),
+                        fields=("customer", "feature", "scope"),
+                        name="balance_one_current",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("ceiling_units__isnull", True),
+                            (
+                                "ceiling_units__gte",
+                                django.db.models.expressions.CombinedExpression(
+                                    models.F("used_units"), "+", models.F("held_units")
+                                ),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="balance_within_ceiling",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("period_ends_at__isnull", True),
+                            ("period_ends_at__gt", models.F("period_starts_at")),
+                            _connector="OR",
+                        ),
+                        name="balance_period_ordered",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="UsageEntry",
@@ -150,48 +184,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name="balance",
-            constraint=models.UniqueConstraint(
-                fields=("customer", "feature", "scope", "period_starts_at", "generation"),
-                name="balance_unique",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="balance",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("is_current", True)),
-                fields=("customer", "feature", "scope"),
-                name="balance_one_current",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="balance",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("ceiling_units__isnull", True),
-                    (
-                        "ceiling_units__gte",
-                        django.db.models.expressions.CombinedExpression(
-                            models.F("used_units"), "+", models.F("held_units")
-                        ),
-                    ),
-                    _connector="OR",
-                ),
-                name="balance_within_ceiling",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="balance",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("period_ends_at__isnull", True),
-                    ("period_ends_at__gt", models.F("period_starts_at")),
-                    _connector="OR",
-                ),
-                name="balance_period_ordered",
-            ),
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("customer", "key", "item"), name="usage_entry_claim"
+                    )
+                ]
+            },
         ),
         migrations.AddIndex(
             model_name="usageentry",
@@ -200,11 +199,5 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="usageentry",
             index=models.Index(fields=["balance"], name="usage_entry_by_balance"),
-        ),
-        migrations.AddConstraint(
-            model_name="usageentry",
-            constraint=models.UniqueConstraint(
-                fields=("customer", "key", "item"), name="usage_entry_claim"
-            ),
         ),
     ]

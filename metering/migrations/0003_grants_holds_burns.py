@@ -31,6 +31,20 @@ class Migration(migrations.Migration):
                 ("units", models.PositiveBigIntegerField(null=True)),
                 ("created_at", models.DateTimeField()),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("percent__isnull", True), ("units__gte", 1)),
+                            models.Q(
+                                ("percent__gte", 1), ("percent__lte", 1000), ("units__isnull", True)
+                            ),
+                            _connector="OR",
+                        ),
+                        name="alert_threshold_one_kind",
+                    )
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Burn",
@@ -105,6 +119,39 @@ class Migration(migrations.Migration):
                 ("actor", models.CharField(blank=True, max_length=150)),
                 ("created_at", models.DateTimeField()),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("expires_at__isnull", True),
+                            ("expires_at__gt", models.F("effective_at")),
+                            _connector="OR",
+                        ),
+                        name="grant_span_ordered",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("rollover_max_units__isnull", True),
+                            ("rollover_max_units__gte", models.F("rollover_min_units")),
+                            _connector="OR",
+                        ),
+                        name="grant_rollover_ordered",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("recurrence_anchor_at__isnull", True), ("recurrence_interval", "")
+                            ),
+                            models.Q(
+                                models.Q(("recurrence_interval", ""), _negated=True),
+                                ("recurrence_anchor_at__isnull", False),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="grant_recurrence_has_anchor",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Hold",
@@ -147,6 +194,31 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField()),
                 ("ended_at", models.DateTimeField(null=True)),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("expires_at__isnull", False), ("owner", "")),
+                            models.Q(
+                                models.Q(("owner", ""), _negated=True), ("expires_at__isnull", True)
+                            ),
+                            _connector="OR",
+                        ),
+                        name="hold_expires_unless_owned",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("ended_at__isnull", True), ("state", "live")),
+                            models.Q(
+                                models.Q(("state", "live"), _negated=True),
+                                ("ended_at__isnull", False),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="hold_ended_has_instant",
+                    ),
+                ]
+            },
         ),
         migrations.AddField(
             model_name="balance",
@@ -366,17 +438,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="alertthreshold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("percent__isnull", True), ("units__gte", 1)),
-                    models.Q(("percent__gte", 1), ("percent__lte", 1000), ("units__isnull", True)),
-                    _connector="OR",
-                ),
-                name="alert_threshold_one_kind",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="alertthreshold",
             constraint=models.UniqueConstraint(
                 condition=models.Q(("percent__isnull", False)),
                 fields=("customer", "feature", "percent"),
@@ -394,42 +455,6 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="grant",
             index=models.Index(fields=["customer", "feature"], name="grant_by_customer"),
-        ),
-        migrations.AddConstraint(
-            model_name="grant",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("expires_at__isnull", True),
-                    ("expires_at__gt", models.F("effective_at")),
-                    _connector="OR",
-                ),
-                name="grant_span_ordered",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="grant",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("rollover_max_units__isnull", True),
-                    ("rollover_max_units__gte", models.F("rollover_min_units")),
-                    _connector="OR",
-                ),
-                name="grant_rollover_ordered",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="grant",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("recurrence_anchor_at__isnull", True), ("recurrence_interval", "")),
-                    models.Q(
-                        models.Q(("recurrence_interval", ""), _negated=True),
-                        ("recurrence_anchor_at__isnull", False),
-                    ),
-                    _connector="OR",
-                ),
-                name="grant_recurrence_has_anchor",
-            ),
         ),
         migrations.AddIndex(
             model_name="burn",
@@ -466,30 +491,6 @@ class Migration(migrations.Migration):
                 condition=models.Q(("state", "live")),
                 fields=["customer", "feature"],
                 name="hold_live_by_customer",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="hold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("expires_at__isnull", False), ("owner", "")),
-                    models.Q(models.Q(("owner", ""), _negated=True), ("expires_at__isnull", True)),
-                    _connector="OR",
-                ),
-                name="hold_expires_unless_owned",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="hold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("ended_at__isnull", True), ("state", "live")),
-                    models.Q(
-                        models.Q(("state", "live"), _negated=True), ("ended_at__isnull", False)
-                    ),
-                    _connector="OR",
-                ),
-                name="hold_ended_has_instant",
             ),
         ),
     ]

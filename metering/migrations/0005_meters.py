@@ -111,6 +111,29 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("aggregation", "count"), ("value_path", "")),
+                            models.Q(
+                                models.Q(("aggregation", "count"), _negated=True),
+                                models.Q(("value_path", ""), _negated=True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="meter_value_path_unless_count",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("feature__isnull", True),
+                            models.Q(("aggregation__in", ["count", "sum"]), ("is_decimal", False)),
+                            _connector="OR",
+                        ),
+                        name="meter_feeds_whole_units",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="MeterEvent",
@@ -156,42 +179,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name="meter",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("aggregation", "count"), ("value_path", "")),
-                    models.Q(
-                        models.Q(("aggregation", "count"), _negated=True),
-                        models.Q(("value_path", ""), _negated=True),
-                    ),
-                    _connector="OR",
-                ),
-                name="meter_value_path_unless_count",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="meter",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("feature__isnull", True),
-                    models.Q(("aggregation__in", ["count", "sum"]), ("is_decimal", False)),
-                    _connector="OR",
-                ),
-                name="meter_feeds_whole_units",
-            ),
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("customer", "source", "event_id", "item"), name="meter_event_claim"
+                    )
+                ]
+            },
         ),
         migrations.AddIndex(
             model_name="meterevent",
             index=models.Index(
                 fields=["customer", "meter", "occurred_at"], name="meter_event_by_time"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="meterevent",
-            constraint=models.UniqueConstraint(
-                fields=("customer", "source", "event_id", "item"), name="meter_event_claim"
             ),
         ),
         vendor_sql(

@@ -51,6 +51,25 @@ class Migration(migrations.Migration):
             ],
             options={
                 "permissions": [("book_resource", "Can book resource for a customer")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("capacity__gte", 1), ("capacity__lte", 10000), ("kind", "pool")
+                            ),
+                            models.Q(("capacity", 1), ("kind", "exclusive")),
+                            _connector="OR",
+                        ),
+                        name="resource_capacity_of_kind",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("buffer_after_minutes__lte", 1440),
+                            ("buffer_before_minutes__lte", 1440),
+                        ),
+                        name="resource_buffers_bounded",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -165,6 +184,14 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "booking policies",
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("late_units_percent__lte", 100), ("no_show_units_percent__lte", 100)
+                        ),
+                        name="booking_policy_percent_bounded",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
@@ -201,6 +228,11 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "booking series",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("customer", "key"), name="booking_series_key_unique"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
@@ -297,6 +329,38 @@ class Migration(migrations.Migration):
                     ("attend_booking", "Can confirm, check in and note who did not come"),
                     ("move_booking", "Can move booking"),
                 ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("ends_at__gt", models.F("starts_at"))),
+                        name="booking_ordered",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("expires_at__isnull", False), ("state", "held")),
+                            models.Q(
+                                models.Q(("state", "held"), _negated=True),
+                                ("expires_at__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="booking_held_expires",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("ended_at__isnull", True), ("state__in", ["held", "confirmed"])
+                            ),
+                            models.Q(
+                                models.Q(("state__in", ["held", "confirmed"]), _negated=True),
+                                ("due_at__isnull", True),
+                                ("ended_at__isnull", False),
+                                ("hold_id__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="booking_final_holds_nothing",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -364,6 +428,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("ends_at__gt", models.F("starts_at"))),
+                        name="peak_ordered",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("rate_percent__gte", 1), ("rate_percent__lte", 1000)),
+                        name="peak_rate_bounded",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Allocation",
@@ -408,6 +484,23 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("booking", "resource"), name="allocation_once_per_booking"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("ends_at__gt", models.F("starts_at")),
+                            ("occupied_until__gte", models.F("ends_at")),
+                        ),
+                        name="allocation_ordered",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("quantity__gte", 1)), name="allocation_takes_a_place"
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="ResourceType",
@@ -471,6 +564,22 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("minutes_max__gte", models.F("minutes_min")),
+                            ("minutes_max__lte", 1440),
+                            ("minutes_min__gte", 1),
+                        ),
+                        name="resource_type_duration_ordered",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("grid_minutes__gte", 5), ("grid_minutes__lte", 1440)),
+                        name="resource_type_grid_bounded",
+                    ),
+                ]
+            },
         ),
         migrations.AddField(
             model_name="resource",
@@ -559,6 +668,22 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("weekday__lte", 6)), name="opening_rule_weekday"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("starts_on__isnull", True),
+                            ("ends_on__isnull", True),
+                            ("ends_on__gt", models.F("starts_on")),
+                            _connector="OR",
+                        ),
+                        name="opening_rule_ordered",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Closure",
@@ -603,6 +728,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("ends_at__gt", models.F("starts_at"))),
+                        name="closure_ordered",
+                    )
+                ]
+            },
         ),
         migrations.CreateModel(
             name="WaitlistEntry",
@@ -679,26 +812,13 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "waitlist",
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("ends_at__gt", models.F("starts_at"))),
+                        name="waitlist_entry_ordered",
+                    )
+                ],
             },
-        ),
-        migrations.AddConstraint(
-            model_name="bookingseries",
-            constraint=models.UniqueConstraint(
-                fields=("customer", "key"), name="booking_series_key_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="peakwindow",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("ends_at__gt", models.F("starts_at"))), name="peak_ordered"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="peakwindow",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("rate_percent__gte", 1), ("rate_percent__lte", 1000)),
-                name="peak_rate_bounded",
-            ),
         ),
         migrations.AddIndex(
             model_name="allocation",
@@ -706,46 +826,6 @@ class Migration(migrations.Migration):
                 condition=models.Q(("is_live", True)),
                 fields=["resource", "occupied_until"],
                 name="allocation_live_by_resource",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="allocation",
-            constraint=models.UniqueConstraint(
-                fields=("booking", "resource"), name="allocation_once_per_booking"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="allocation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("ends_at__gt", models.F("starts_at")),
-                    ("occupied_until__gte", models.F("ends_at")),
-                ),
-                name="allocation_ordered",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="allocation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("quantity__gte", 1)), name="allocation_takes_a_place"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="resourcetype",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("minutes_max__gte", models.F("minutes_min")),
-                    ("minutes_max__lte", 1440),
-                    ("minutes_min__gte", 1),
-                ),
-                name="resource_type_duration_ordered",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="resourcetype",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("grid_minutes__gte", 5), ("grid_minutes__lte", 1440)),
-                name="resource_type_grid_bounded",
             ),
         ),
         migrations.AddConstraint(
@@ -762,62 +842,9 @@ class Migration(migrations.Migration):
                 name="booking_policy_of_the_rest",
             ),
         ),
-        migrations.AddConstraint(
-            model_name="bookingpolicy",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("late_units_percent__lte", 100), ("no_show_units_percent__lte", 100)
-                ),
-                name="booking_policy_percent_bounded",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="resource",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("capacity__gte", 1), ("capacity__lte", 10000), ("kind", "pool")),
-                    models.Q(("capacity", 1), ("kind", "exclusive")),
-                    _connector="OR",
-                ),
-                name="resource_capacity_of_kind",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="resource",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("buffer_after_minutes__lte", 1440), ("buffer_before_minutes__lte", 1440)
-                ),
-                name="resource_buffers_bounded",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="openingrule",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("weekday__lte", 6)), name="opening_rule_weekday"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="openingrule",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("starts_on__isnull", True),
-                    ("ends_on__isnull", True),
-                    ("ends_on__gt", models.F("starts_on")),
-                    _connector="OR",
-                ),
-                name="opening_rule_ordered",
-            ),
-        ),
         migrations.AddIndex(
             model_name="closure",
             index=models.Index(fields=["venue", "ends_at"], name="closure_by_venue"),
-        ),
-        migrations.AddConstraint(
-            model_name="closure",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("ends_at__gt", models.F("starts_at"))), name="closure_ordered"
-            ),
         ),
         migrations.AddIndex(
             model_name="booking",
@@ -833,54 +860,12 @@ class Migration(migrations.Migration):
                 condition=models.Q(("due_at__isnull", False)), fields=["due_at"], name="booking_due"
             ),
         ),
-        migrations.AddConstraint(
-            model_name="booking",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("ends_at__gt", models.F("starts_at"))), name="booking_ordered"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="booking",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("expires_at__isnull", False), ("state", "held")),
-                    models.Q(
-                        models.Q(("state", "held"), _negated=True), ("expires_at__isnull", True)
-                    ),
-                    _connector="OR",
-                ),
-                name="booking_held_expires",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="booking",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("ended_at__isnull", True), ("state__in", ["held", "confirmed"])),
-                    models.Q(
-                        models.Q(("state__in", ["held", "confirmed"]), _negated=True),
-                        ("due_at__isnull", True),
-                        ("ended_at__isnull", False),
-                        ("hold_id__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="booking_final_holds_nothing",
-            ),
-        ),
         migrations.AddIndex(
             model_name="waitlistentry",
             index=models.Index(
                 condition=models.Q(("state", "waiting")),
                 fields=["venue", "starts_at"],
                 name="waitlist_waiting",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="waitlistentry",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("ends_at__gt", models.F("starts_at"))),
-                name="waitlist_entry_ordered",
             ),
         ),
     ]

@@ -121,6 +121,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("type", "metered"), _negated=True),
+                            ("plan_group__isnull", False),
+                            _connector="OR",
+                        ),
+                        name="feature_metered_has_group",
+                    )
+                ]
+            },
         ),
         migrations.CreateModel(
             name="PlanVersion",
@@ -170,6 +182,27 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("plan", "number"), name="plan_version_unique"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("status", "draft")),
+                        fields=("plan",),
+                        name="plan_version_one_draft",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("status", "published")),
+                        fields=("plan",),
+                        name="plan_version_one_published",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("status", "draft"), ("published_at__isnull", False), _connector="OR"
+                        ),
+                        name="plan_version_published_has_instant",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Entitlement",
@@ -248,6 +281,36 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("plan_version", "feature"), name="entitlement_feature_unique"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("reset_count__gte", 1)),
+                        name="entitlement_reset_count_positive",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("limit_units__isnull", True),
+                            ("limit_units__lte", 4611686018427387903),
+                            _connector="OR",
+                        ),
+                        name="entitlement_limit_bounded",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("mode", "capped"), ("overage_cap_units__isnull", False)),
+                            models.Q(
+                                models.Q(("mode", "capped"), _negated=True),
+                                ("overage_cap_units__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="entitlement_cap_with_mode",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Price",
@@ -297,6 +360,17 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("plan_version", "key"), name="price_key_unique"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("interval_count__gte", 1)),
+                        name="price_interval_count_positive",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Subscription",
@@ -404,6 +478,26 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(
+                            ("status__in", ["trialing", "active", "past_due", "unpaid", "paused"])
+                        ),
+                        fields=("customer", "plan_group"),
+                        name="subscription_one_live",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("status", "incomplete")),
+                        fields=("customer", "plan_group"),
+                        name="subscription_one_incomplete",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("quantity__gte", 1)),
+                        name="subscription_quantity_positive",
+                    ),
+                ]
+            },
         ),
         migrations.CreateModel(
             name="TimelineEntry",
@@ -442,124 +536,9 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
-        migrations.AddConstraint(
-            model_name="feature",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("type", "metered"), _negated=True),
-                    ("plan_group__isnull", False),
-                    _connector="OR",
-                ),
-                name="feature_metered_has_group",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="planversion",
-            constraint=models.UniqueConstraint(
-                fields=("plan", "number"), name="plan_version_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="planversion",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("status", "draft")),
-                fields=("plan",),
-                name="plan_version_one_draft",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="planversion",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("status", "published")),
-                fields=("plan",),
-                name="plan_version_one_published",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="planversion",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("status", "draft"), ("published_at__isnull", False), _connector="OR"
-                ),
-                name="plan_version_published_has_instant",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="entitlement",
-            constraint=models.UniqueConstraint(
-                fields=("plan_version", "feature"), name="entitlement_feature_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="entitlement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("reset_count__gte", 1)), name="entitlement_reset_count_positive"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="entitlement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("limit_units__isnull", True),
-                    ("limit_units__lte", 4611686018427387903),
-                    _connector="OR",
-                ),
-                name="entitlement_limit_bounded",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="entitlement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("mode", "capped"), ("overage_cap_units__isnull", False)),
-                    models.Q(
-                        models.Q(("mode", "capped"), _negated=True),
-                        ("overage_cap_units__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="entitlement_cap_with_mode",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="price",
-            constraint=models.UniqueConstraint(
-                fields=("plan_version", "key"), name="price_key_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="price",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("interval_count__gte", 1)), name="price_interval_count_positive"
-            ),
-        ),
         migrations.AddIndex(
             model_name="subscription",
             index=models.Index(fields=["customer", "plan_group"], name="subscription_by_customer"),
-        ),
-        migrations.AddConstraint(
-            model_name="subscription",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(
-                    ("status__in", ["trialing", "active", "past_due", "unpaid", "paused"])
-                ),
-                fields=("customer", "plan_group"),
-                name="subscription_one_live",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="subscription",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("status", "incomplete")),
-                fields=("customer", "plan_group"),
-                name="subscription_one_incomplete",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="subscription",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("quantity__gte", 1)), name="subscription_quantity_positive"
-            ),
         ),
         migrations.AddIndex(
             model_name="timelineentry",

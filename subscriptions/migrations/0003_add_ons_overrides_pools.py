@@ -57,6 +57,16 @@ class Migration(migrations.Migration):
                 ),
                 ("priority", models.PositiveSmallIntegerField(default=100)),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("units__isnull", True), ("units__lte", 8796093022207), _connector="OR"
+                        ),
+                        name="add_on_units_bounded",
+                    )
+                ]
+            },
         ),
         migrations.CreateModel(
             name="AddOnPrice",
@@ -90,6 +100,14 @@ class Migration(migrations.Migration):
                 ),
                 ("interval_count", models.PositiveSmallIntegerField(default=1)),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("interval_count__gte", 1)),
+                        name="add_on_price_interval_count_positive",
+                    )
+                ]
+            },
         ),
         migrations.CreateModel(
             name="Override",
@@ -116,6 +134,18 @@ class Migration(migrations.Migration):
                 ("actor", models.CharField(blank=True, max_length=150)),
                 ("created_at", models.DateTimeField()),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("ends_at__isnull", True),
+                            ("ends_at__gte", models.F("starts_at")),
+                            _connector="OR",
+                        ),
+                        name="override_span_ordered",
+                    )
+                ]
+            },
         ),
         migrations.CreateModel(
             name="SubscriptionAddOn",
@@ -133,6 +163,14 @@ class Migration(migrations.Migration):
                 ("starts_at", models.DateTimeField()),
                 ("ends_at", models.DateTimeField(blank=True, null=True)),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("quantity__gte", 1)),
+                        name="subscription_add_on_quantity_positive",
+                    )
+                ]
+            },
         ),
         migrations.AddField(
             model_name="entitlement",
@@ -346,41 +384,14 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
-            model_name="addonentitlement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("units__isnull", True), ("units__lte", 8796093022207), _connector="OR"
-                ),
-                name="add_on_units_bounded",
-            ),
-        ),
-        migrations.AddConstraint(
             model_name="addonprice",
             constraint=models.UniqueConstraint(
                 fields=("add_on", "key"), name="add_on_price_key_unique"
             ),
         ),
-        migrations.AddConstraint(
-            model_name="addonprice",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("interval_count__gte", 1)),
-                name="add_on_price_interval_count_positive",
-            ),
-        ),
         migrations.AddIndex(
             model_name="override",
             index=models.Index(fields=["customer", "feature"], name="override_by_customer"),
-        ),
-        migrations.AddConstraint(
-            model_name="override",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("ends_at__isnull", True),
-                    ("ends_at__gte", models.F("starts_at")),
-                    _connector="OR",
-                ),
-                name="override_span_ordered",
-            ),
         ),
         migrations.AddIndex(
             model_name="subscriptionaddon",
@@ -392,13 +403,6 @@ class Migration(migrations.Migration):
                 condition=models.Q(("ends_at__isnull", True)),
                 fields=("subscription", "add_on"),
                 name="subscription_add_on_one_open",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="subscriptionaddon",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("quantity__gte", 1)),
-                name="subscription_add_on_quantity_positive",
             ),
         ),
     ]
