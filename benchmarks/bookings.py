@@ -46,6 +46,9 @@ def main(arguments: list[str]) -> int:
     with PostgresServer() as server, tempfile.TemporaryDirectory(prefix="engine-") as folder:
         os.environ["DATABASE_URL"] = server.url
         django.setup()
+        from django.conf import settings  # noqa: PLC0415 - needs the environment
+
+        settings.DEBUG = False  # else every statement is written twice and kept
         club = Club.make(threads=options.threads, resources=options.resources)
         script = Path(folder) / "bookings.sql"
         script.write_text(Recorder(club=club).script())

@@ -82,6 +82,9 @@ def _configure() -> None:
     os.environ.setdefault("DEBUG", "1")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "subscriptionEngine.settings")
     django.setup()
+    from django.conf import settings  # noqa: PLC0415 - needs the environment
+
+    settings.DEBUG = False  # else every statement is written twice and kept
 
 
 def _stream(*, size: int, at: datetime):  # noqa: ANN202 - its module needs the settings

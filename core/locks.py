@@ -4,7 +4,9 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from core import db
+from django.db.models import QuerySet
+
+from core import db, statements
 from core.models import Customer, Mail, OutboxDelivery, RateState, ServiceKey, User
 
 
@@ -14,7 +16,15 @@ def lock_customer(*, customer_id: UUID) -> Customer:
     :raises Customer.DoesNotExist: where there is none.
     """
     db.note_lock(rank=db.LockRank.CUSTOMER, key=str(customer_id))
-    return Customer.objects.select_for_update(no_key=True, of=("self",)).get(pk=customer_id)
+    for customer in _locked_customer(customer_id=customer_id):
+        return customer
+    raise Customer.DoesNotExist
+
+
+@statements.compiled
+def _locked_customer(*, customer_id: UUID) -> "QuerySet[Customer]":
+    rows = Customer.objects.filter(pk=customer_id)
+    return rows.select_for_update(no_key=True, of=("self",))
 
 
 def lock_free_customer(*, customer_id: UUID) -> Customer | None:

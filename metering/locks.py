@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, QuerySet
 
-from core import db
+from core import db, statements
 from metering.decision import Place, Row, Spot
 from metering.models import Balance, Grant, Hold
 
@@ -140,10 +140,24 @@ def lock_open_balances(
     The caller holds the customer's lock; `after` is a reading of the clock before this waits.
     None for `feature_ids` means every feature.
     """
-    rows = Balance.objects.filter(customer_id=customer_id).open_after(after, also=balance_ids)
+    db.note_lock(rank=db.LockRank.BALANCE, key="")
+    return _open_balances(
+        customer_id=customer_id, feature_ids=feature_ids, after=after, also=balance_ids or None
+    )
+
+
+@statements.compiled
+def _open_balances(
+    *,
+    customer_id: UUID,
+    feature_ids: Collection[int] | None,
+    after: datetime,
+    also: Collection[int] | None,
+) -> "QuerySet[Balance]":
+    rows = Balance.objects.filter(customer_id=customer_id).open_after(after, also=also)
     if feature_ids is not None:
         rows = rows.filter(feature_id__in=feature_ids)
-    return _locked(rows)
+    return _in_order(rows)
 
 
 def lock_balances(*, customer_id: UUID, balance_ids: Iterable[int]) -> list[Balance]:
@@ -161,21 +175,24 @@ def lock_balances(*, customer_id: UUID, balance_ids: Iterable[int]) -> list[Bala
 def _locked(rows: "QuerySet[Balance]") -> list[Balance]:
     """Evaluate the rows under their locks, after noting the lowest place they may take."""
     db.note_lock(rank=db.LockRank.BALANCE, key="")
-    return list(
-        rows.order_by("customer_id", "feature_id", "scope", "id").select_for_update(
-            no_key=True, of=("self",)
-        )
-    )
+    return list(_in_order(rows))
+
+
+def _in_order(rows: "QuerySet[Balance]") -> "QuerySet[Balance]":
+    ordered = rows.order_by("customer_id", "feature_id", "scope", "id")
+    return ordered.select_for_update(no_key=True, of=("self",))
 
 
 def lock_grants(*, customer_id: UUID, feature_ids: Collection[int]) -> list[Grant]:
     """Lock the customer's grants of these features; the caller holds the balances' locks."""
     db.note_lock(rank=db.LockRank.GRANT, key="")
-    return list(
-        Grant.objects.filter(customer_id=customer_id, feature_id__in=feature_ids)
-        .order_by("id")
-        .select_for_update(no_key=True, of=("self",))
-    )
+    return _grants(customer_id=customer_id, feature_ids=feature_ids)
+
+
+@statements.compiled
+def _grants(*, customer_id: UUID, feature_ids: Collection[int]) -> "QuerySet[Grant]":
+    rows = Grant.objects.filter(customer_id=customer_id, feature_id__in=feature_ids)
+    return rows.order_by("id").select_for_update(no_key=True, of=("self",))
 
 
 def lock_due_holds(*, customer_id: UUID, places: Collection[Place], at: datetime) -> list[Hold]:
@@ -198,9 +215,15 @@ def lock_moving_holds(
     *, customer_id: UUID, feature_ids: Collection[int], at: datetime
 ) -> list[Hold]:
     """Lock the live holds of these features that are dead by the instant or provisional."""
-    return _locked_holds(
-        Hold.objects.moving(customer_id=customer_id, feature_ids=feature_ids, at=at)
-    )
+    db.note_lock(rank=db.LockRank.HOLD, key="")
+    return _moving_holds(customer_id=customer_id, feature_ids=feature_ids, at=at)
+
+
+@statements.compiled
+def _moving_holds(
+    *, customer_id: UUID, feature_ids: Collection[int], at: datetime
+) -> "QuerySet[Hold]":
+    return _by_id(Hold.objects.moving(customer_id=customer_id, feature_ids=feature_ids, at=at))
 
 
 def lock_live_holds(*, customer_id: UUID, feature_ids: Collection[int]) -> list[Hold]:
@@ -214,11 +237,19 @@ def lock_live_holds(*, customer_id: UUID, feature_ids: Collection[int]) -> list[
 
 def lock_operation_holds(*, customer_id: UUID, operation_ids: Collection[UUID]) -> list[Hold]:
     """Lock the holds of these operations; the caller holds their balances' locks."""
-    return _locked_holds(
-        Hold.objects.filter(customer_id=customer_id, operation_id__in=operation_ids)
-    )
+    db.note_lock(rank=db.LockRank.HOLD, key="")
+    return _operation_holds(customer_id=customer_id, operation_ids=operation_ids)
+
+
+@statements.compiled
+def _operation_holds(*, customer_id: UUID, operation_ids: Collection[UUID]) -> "QuerySet[Hold]":
+    return _by_id(Hold.objects.filter(customer_id=customer_id, operation_id__in=operation_ids))
 
 
 def _locked_holds(rows: "QuerySet[Hold]") -> list[Hold]:
     db.note_lock(rank=db.LockRank.HOLD, key="")
-    return list(rows.order_by("id").select_for_update(no_key=True, of=("self",)))
+    return list(_by_id(rows))
+
+
+def _by_id(rows: "QuerySet[Hold]") -> "QuerySet[Hold]":
+    return rows.order_by("id").select_for_update(no_key=True, of=("self",))

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 
-from core import db
+from django.db.models import QuerySet
+
+from core import db, statements
 from resources.models import Resource
 
 
@@ -13,8 +15,10 @@ def lock_resources(*, resource_ids: Collection[int]) -> list[Resource]:
     """
     lowest = min(resource_ids, default=0)
     db.note_lock(rank=db.LockRank.RESOURCE, key=f"{lowest:020}")
-    return list(
-        Resource.objects.filter(pk__in=resource_ids)
-        .order_by("id")
-        .select_for_update(no_key=True, of=("self",))
-    )
+    return _locked_resources(resource_ids=resource_ids)
+
+
+@statements.compiled
+def _locked_resources(*, resource_ids: Collection[int]) -> QuerySet[Resource]:
+    rows = Resource.objects.filter(pk__in=resource_ids)
+    return rows.order_by("id").select_for_update(no_key=True, of=("self",))

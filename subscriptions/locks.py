@@ -2,14 +2,21 @@
 
 from uuid import UUID
 
-from core import db
+from django.db.models import QuerySet
+
+from core import db, statements
 from subscriptions.models import Feature, Plan, PlanGroup, PlanVersion, Subscription
 
 
 def lock_subscriptions(*, customer_id: UUID) -> list[Subscription]:
     """Lock the customer's subscriptions that are not final, by id; the caller holds his lock."""
     db.note_lock(rank=db.LockRank.SUBSCRIPTION, key="")
-    return list(
+    return _locked_subscriptions(customer_id=customer_id)
+
+
+@statements.compiled
+def _locked_subscriptions(*, customer_id: UUID) -> "QuerySet[Subscription]":
+    return (
         Subscription.objects.filter(customer_id=customer_id)
         .exclude(status__in=Subscription.FINAL_STATUSES)
         .order_by("id")

@@ -12,8 +12,9 @@ from uuid import UUID
 
 import orjson
 from django.db import IntegrityError, OperationalError
+from django.db.models import QuerySet
 
-from core import db, errors
+from core import db, errors, statements
 from core.models import IdempotencyRecord
 
 KEY_LENGTH_MAX = 255
@@ -48,14 +49,20 @@ def fingerprint(*, method: str, path: str, body: object) -> str:
     return hashlib.sha256(canonical).hexdigest()
 
 
+@statements.compiled
+def _list_recorded(*, customer_id: UUID, key: str) -> "QuerySet[IdempotencyRecord]":
+    return IdempotencyRecord.objects.filter(customer_id=customer_id, key=key)
+
+
 def find_recorded(*, customer_id: UUID, keyed: KeyedRequest) -> Recorded | None:
     """Return the answer recorded under the key; None where there is none.
 
     :raises IdempotencyKeyReused: where the key stands for another request.
     """
-    record = IdempotencyRecord.objects.filter(customer_id=customer_id, key=keyed.key).first()
-    if record is None:
+    records = _list_recorded(customer_id=customer_id, key=keyed.key)
+    if not records:
         return None
+    record = records[0]
     refuse_another_request(recorded=record.fingerprint, asked=keyed.fingerprint)
     return Recorded(status=record.status, body=record.body, replayed=True)
 

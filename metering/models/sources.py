@@ -1,6 +1,6 @@
 """Store where units come from: grants, holds on units, and the burns that join them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -81,7 +81,7 @@ class HoldQuerySet(models.QuerySet["Hold"]):
     """Filter holds."""
 
     def moving(
-        self, *, customer_id: UUID, feature_ids: Iterable[int] | None, at: datetime
+        self, *, customer_id: UUID, feature_ids: Collection[int] | None, at: datetime
     ) -> "HoldQuerySet":
         """Keep the live holds that are dead by the instant, and what waits for its period.
 
@@ -92,7 +92,7 @@ class HoldQuerySet(models.QuerySet["Hold"]):
             is_waiting | Q(expires_at__lte=at, state=Hold.State.LIVE), customer_id=customer_id
         )
         if feature_ids is not None:
-            found = found.filter(feature_id__in=list(feature_ids))
+            found = found.filter(feature_id__in=feature_ids)
         return found.order_by("id")
 
 

@@ -14,7 +14,9 @@ from subscriptions.models import PRIORITY_DEFAULT, Entitlement, Feature
 class BalanceQuerySet(models.QuerySet["Balance"]):
     """Filter balances."""
 
-    def open_after(self, instant: datetime, *, also: Collection[int] = ()) -> "BalanceQuerySet":
+    def open_after(
+        self, instant: datetime, *, also: Collection[int] | None = None
+    ) -> "BalanceQuerySet":
         """Keep the rows that decide, that hold, whose period ends after the instant, or named."""
         is_open = (
             Q(is_current=True)
@@ -22,7 +24,7 @@ class BalanceQuerySet(models.QuerySet["Balance"]):
             | Q(period_ends_at__gt=instant)
             | Q(held_units__gt=0)
         )
-        return self.filter(is_open | Q(pk__in=also) if also else is_open)
+        return self.filter(is_open | Q(pk__in=also) if also is not None else is_open)
 
 
 class Balance(models.Model):

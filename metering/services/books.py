@@ -6,12 +6,9 @@ balance, each move burns or returns units of its sources, by the burn-down engin
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
-
-from django.db.models import BigIntegerField, F, Value
 
 from core import db
 from metering import burndown, position
@@ -21,28 +18,8 @@ from metering.models import Balance, Grant, Hold
 from metering.position import ALLOWANCE, Carried
 from metering.promises import Outlook, promises_of
 from metering.selectors.items import Snapshot
-from metering.services import crossing, expiring, provenance
+from metering.services import counting, crossing, expiring, provenance
 from subscriptions.facts import CustomerFacts, FeatureFacts
-
-DERIVED = (
-    "is_current",
-    "mode",
-    "limit_units",
-    "overage_cap_units",
-    "ceiling_units",
-    "allowance_units",
-    "withheld_units",
-    "priority",
-    "allowance_left_units",
-    "epoch",
-    "is_plain",
-    "denial_code",
-    "period_ends_at",
-    "valid_until",
-    "holds_due_at",
-    "alerts",
-    "alert_units",
-)
 
 
 class RowsMissing(Exception):
@@ -314,7 +291,13 @@ class Books:
         touched = [row for pk, row in self.rows.items() if pk in self._moves or self._is_dirty(pk)]
         self._derived |= crossing.publish_step(touched, features=self.features, at=self.at)
         if touched:
-            self._update(touched)
+            counting.write_step(
+                rows=touched,
+                moves=self._moves,
+                is_derived=bool(self._derived),
+                due=self._due,
+                at=self.at,
+            )
         for place, account in self._accounts.items():
             provenance.save_step(
                 account.state,
@@ -346,23 +329,6 @@ class Books:
 
     def _is_dirty(self, pk: int) -> bool:
         return pk in self._derived or pk in self._due
-
-    def _update(self, touched: Iterable[Balance]) -> None:
-        moved = {
-            name for counter in self._moves.values() for name, units in counter.items() if units
-        }
-        derived = DERIVED if self._derived | self._due else ()
-        clones = []
-        for row in touched:
-            clone = copy(row)
-            for name in moved:
-                units = self._moves.get(row.pk, Counter())[name]
-                setattr(clone, name, F(name) + Value(units, BigIntegerField()))
-            clone.decided_at = max(row.decided_at, self.at)
-            if row.pk in self._due:
-                clone.holds_due_at = expiring.next_due(row, at=self.at)
-            clones.append(clone)
-        Balance.objects.bulk_update(clones, [*sorted(moved), *derived, "decided_at"])
 
     def _account(self, row: Balance) -> _Account | None:
         """Return the engine's state of a current row that draws on more than its allowance.

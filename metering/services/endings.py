@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from core import clock as clocks
-from core import db
+from core import db, statements
 from core import errors as core_errors
 from core.actors import Actor
 from core.services import audit, idempotency
@@ -147,8 +149,13 @@ def _find_recorded(ending: Ending) -> Ended | None:
 
 def find_holds(*, customer_id: UUID, operation_id: UUID) -> list[Hold]:
     """Return the holds of one operation, its items first; empty where there are none."""
+    return _list_holds(customer_id=customer_id, operation_id=operation_id)
+
+
+@statements.compiled
+def _list_holds(*, customer_id: UUID, operation_id: UUID) -> QuerySet[Hold]:
     rows = Hold.objects.filter(customer_id=customer_id, operation_id=operation_id)
-    return list(rows.select_related("feature").order_by("id"))
+    return rows.select_related("feature").order_by("id")
 
 
 def features_of(holds: Sequence[Hold]) -> Features:

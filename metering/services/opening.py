@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from core import clock as clocks
-from core import db, events
+from core import db, events, statements
 from core import errors as core_errors
 from core import locks as core_locks
 from core.models import Customer
@@ -269,6 +271,13 @@ def _holds(row: Balance, *, at: datetime) -> bool:
     return row.period_starts_at <= at and (ends_at is None or at < ends_at)
 
 
+@statements.compiled
+def _list_thresholds(
+    *, customer_id: UUID, feature_ids: Collection[int]
+) -> QuerySet[AlertThreshold]:
+    return AlertThreshold.objects.filter(customer_id=customer_id, feature_id__in=feature_ids)
+
+
 def carry_step(
     books: Books,
     *,
@@ -283,7 +292,7 @@ def carry_step(
     past = subscription_selectors.get_customer_facts(customer=customer, ended_after=ended_after)
     facts = replace(past, ended=())
     books.facts, books.features, books.given = past, features, given
-    thresholds = list(AlertThreshold.objects.filter(customer=customer, feature_id__in=features))
+    thresholds = _list_thresholds(customer_id=customer.pk, feature_ids=features)
     rows = list(books.rows.values())
     codes = {}
     for place in sorted(places):

@@ -81,11 +81,11 @@ def lock_step(*, booking_id: UUID, clock: clocks.Clock) -> Booking:
 
     :raises NotFound: where there is none.
     """
-    owned = Booking.objects.filter(pk=booking_id).values_list("customer_id", flat=True).first()
-    if owned is None:
+    owners = selectors.list_owners(booking_id=booking_id)
+    if not owners:
         raise core_errors.NotFound("There is no such booking.")
-    customer = owned_holds.lock_customer_step(customer_id=owned)
-    row = selectors.shown(Booking.objects.filter(pk=booking_id)).get()
+    customer = owned_holds.lock_customer_step(customer_id=owners[0])
+    row = selectors.get_shown(booking_id=booking_id)
     row.customer = customer
     locks.lock_resources(resource_ids=[each.resource_id for each in row.allocations.all()])
     events.lock_for(event_types=publishing.ALL, customer=customer, clock=clock)

@@ -1,6 +1,6 @@
 """Keep the waiting list: the first who may book a time that falls free is offered it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from core import clock as clocks
-from core import db
+from core import db, statements
 from core import errors as core_errors
 from core import locks as core_locks
 from core.actors import Actor
@@ -166,15 +166,23 @@ def offer_between(
 ) -> list[Offered]:
     """Offer what is free between the instants to who waits for it, first come first."""
     reach = selectors.GAP_MAX
-    found = _waiting(at=clock.now()).filter(
-        venue=venue_id, starts_at__lt=ends_at + reach, ends_at__gt=starts_at - reach
+    found = _list_touched(
+        venue_id=venue_id, before=ends_at + reach, after=starts_at - reach, at=clock.now()
     )
     return _offer_all(found, clock=clock)
 
 
+@statements.compiled
+def _list_touched(
+    *, venue_id: int, before: datetime, after: datetime, at: datetime
+) -> "QuerySet[WaitlistEntry]":
+    rows = _waiting(at=at).filter(venue_id=venue_id, starts_at__lt=before, ends_at__gt=after)
+    return rows[:OFFERS_MAX]
+
+
 def offer_waiting(*, clock: clocks.Clock) -> list[Offered]:
     """Offer whatever is free by now to whoever waits."""
-    return _offer_all(_waiting(at=clock.now()), clock=clock)
+    return _offer_all(_waiting(at=clock.now())[:OFFERS_MAX], clock=clock)
 
 
 def end_past(*, entry_id: UUID, clock: clocks.Clock) -> bool:
@@ -193,8 +201,8 @@ def _waiting(*, at: datetime) -> "QuerySet[WaitlistEntry]":
     return rows.order_by("created_at", "id")
 
 
-def _offer_all(rows: "QuerySet[WaitlistEntry]", *, clock: clocks.Clock) -> list[Offered]:
-    offers = (_offer(entry, clock=clock) for entry in list(rows[:OFFERS_MAX]))
+def _offer_all(entries: Iterable[WaitlistEntry], *, clock: clocks.Clock) -> list[Offered]:
+    offers = (_offer(entry, clock=clock) for entry in list(entries))
     return [each for each in offers if each is not None]
 
 

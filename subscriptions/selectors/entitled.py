@@ -22,6 +22,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast
 
+from core import statements
 from core.models import Customer
 from subscriptions.facts import (
     AdditionFacts,
@@ -56,15 +57,22 @@ def get_customer_facts(*, customer: Customer, ended_after: datetime | None = Non
     afterwards; where it only shows, a read without locks is enough. Subscriptions that gave
     access and ended after an instant come along where one is given.
     """
+    rows = _list_subscriptions(customer_id=customer.pk, ended_after=ended_after)
+    return facts_of(customer=customer, rows=rows)
+
+
+@statements.compiled
+def _list_subscriptions(
+    *, customer_id: UUID, ended_after: datetime | None
+) -> QuerySet[Subscription]:
     wanted = ~Q(status__in=Subscription.FINAL_STATUSES)
     if ended_after is not None:
         wanted |= GAVE_ACCESS & Q(ended_at__gt=ended_after)
-    rows = list(
-        Subscription.objects.filter(wanted, customer=customer)
+    return (
+        Subscription.objects.filter(wanted, customer_id=customer_id)
         .select_related("price", "change_price", "plan_version__plan", "change_to__plan")
         .order_by("id")
     )
-    return facts_of(customer=customer, rows=rows)
 
 
 def facts_of(
@@ -101,9 +109,10 @@ def _list_beside(*, customer: Customer) -> list[AdditionFacts]:
     A version stands in `feature_id`, its plan's name in `key`.
     """
     names = [each.name for each in fields(AdditionFacts)]
-    rows = _add_ons(customer).union(_overrides(customer), _default_versions(), all=True)
     found = []
-    for values in rows:
+    for values in _beside(
+        customer_id=customer.pk, default_plan_key=settings.ENGINE.default_plan_key
+    ):
         row = dict(zip(names, values, strict=True))
         if row["kind"] == "override":
             row["key"] = str(UUID(row["key"]))
@@ -111,9 +120,15 @@ def _list_beside(*, customer: Customer) -> list[AdditionFacts]:
     return found
 
 
-def _add_ons(customer: Customer) -> QuerySet[SubscriptionAddOn, Any]:
+@statements.compiled
+def _beside(*, customer_id: UUID, default_plan_key: str) -> QuerySet[SubscriptionAddOn, Any]:
+    default = _default_versions(default_plan_key)
+    return _add_ons(customer_id).union(_overrides(customer_id), default, all=True)
+
+
+def _add_ons(customer_id: UUID) -> QuerySet[SubscriptionAddOn, Any]:
     return SubscriptionAddOn.objects.filter(
-        customer=customer, add_on__entitlements__isnull=False
+        customer_id=customer_id, add_on__entitlements__isnull=False
     ).values_list(
         Value("add_on"),
         "add_on__key",
@@ -131,8 +146,8 @@ def _add_ons(customer: Customer) -> QuerySet[SubscriptionAddOn, Any]:
     )
 
 
-def _overrides(customer: Customer) -> QuerySet[Override, Any]:
-    return Override.objects.filter(customer=customer).values_list(
+def _overrides(customer_id: UUID) -> QuerySet[Override, Any]:
+    return Override.objects.filter(customer_id=customer_id).values_list(
         Value("override"),
         Cast("id", CharField()),
         "feature_id",
@@ -149,10 +164,8 @@ def _overrides(customer: Customer) -> QuerySet[Override, Any]:
     )
 
 
-def _default_versions() -> QuerySet[PlanVersion, Any]:
-    return PlanVersion.objects.filter(
-        plan__key=settings.ENGINE.default_plan_key, published_at__isnull=False
-    ).values_list(
+def _default_versions(plan_key: str) -> QuerySet[PlanVersion, Any]:
+    return PlanVersion.objects.filter(plan__key=plan_key, published_at__isnull=False).values_list(
         Value(DEFAULT),
         "plan__name",
         "id",
