@@ -369,12 +369,12 @@ def deadlocks() -> int:
 def _report(club: Club, rounds: list[tuple[Turn, Turn]], options: argparse.Namespace) -> int:
     """Print the table and return 0 where everything is exact."""
     print(f"\nP10: book + hold + cancel, {options.threads} threads, {options.resources} resources")
-    print("| round | engine pairs/s | pgbench pairs/s | ratio | engine p99 | pgbench p99 |")
-    print("|---|---|---|---|---|---|")
+    print("| round | engine pairs/s | pgbench pairs/s | ratio | engine p99 | pgbench p99 | ratio |")
+    print("|---|---|---|---|---|---|---|")
     for number, (ours, theirs) in enumerate(rounds, start=1):
         print(
             f"| {number} | {ours.rate:.0f} | {theirs.rate:.0f} | {ours.rate / theirs.rate:.2f} "
-            f"| {ours.p99_ms:.0f} ms | {theirs.p99_ms:.0f} ms |"
+            f"| {ours.p99_ms:.0f} ms | {theirs.p99_ms:.0f} ms | {ours.p99_ms / theirs.p99_ms:.1f} |"
         )
     ratios = [ours.rate / theirs.rate for ours, theirs in rounds]
     counted = deadlocks() - club.deadlocks_before
