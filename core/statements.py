@@ -1,7 +1,7 @@
 """Reads whose text the ORM writes once, and which run with other values from then on.
 
 Writing a SELECT takes the ORM several times the processor time of running it. What operations read
-again and again is therefore built from slots in place of values, once a thread, and kept:
+again and again is therefore built from slots in place of values, once a process, and kept:
 
     @statements.compiled
     def _open(*, customer_id: UUID, feature_ids: Collection[int]) -> QuerySet[Balance]:
@@ -38,23 +38,22 @@ AnyQuerySet = QuerySet[Any, Any]
 def compiled(build: Callable[P, QuerySet[M, R]]) -> Callable[P, list[R]]:
     """Return a function that reads all rows of the queryset, and writes its text once.
 
-    It takes its arguments by name. A text is kept for each thread and each shape of the arguments:
-    which of them are None, True or False, and how many items collections have. Where one has none
-    or more than eight, and on SQLite, the ORM writes the text each time, as it does elsewhere.
+    It takes its arguments by name. A text is kept for each shape of the arguments: which of them
+    are None, True or False, and how many items collections have. Where one has none or more than
+    eight, and on SQLite, the ORM writes the text each time, as it does elsewhere.
 
     :raises ValueError: where the statement leaves an argument out.
     """
-    known = threading.local()
+    texts: dict[object, _Compiler] = {}
 
     @functools.wraps(build)
     def run(*args: P.args, **kwargs: P.kwargs) -> list[R]:
         values = {name: _listed(value) for name, value in kwargs.items()}
         if not db.is_postgres() or not all(map(_has_a_text, values.values())):
             return list(build(*args, **kwargs))
-        texts: dict[object, _Compiler] = known.__dict__.setdefault("texts", {})
         shape = tuple((name, _shape(value)) for name, value in values.items())
         compiler = texts.get(shape)
-        if compiler is None or compiler.connection is not connections[DEFAULT_DB_ALIAS]:
+        if compiler is None:
             slots: Any = {name: _slot(name, value) for name, value in values.items()}
             compiler = texts[shape] = _compiler(build(*args, **slots), slots=slots.values())
         return compiler.rows(values)
@@ -98,19 +97,38 @@ class _Query(Query):
         return self.once
 
 
+class _Running(threading.local):
+    """What a thread runs a statement with."""
+
+    values: Values
+
+
 class _Compiler(SQLCompiler):
-    """Give the text that was written once, with values in their places."""
+    """Give the text that was written once, with a thread's values in their places."""
 
     text: str
     places: tuple[object, ...]
-    values: Values
     converters: dict[int, Any] | None = None
     execute: Callable[[], Iterable[Any]]
 
+    def __init__(self, query: Query) -> None:
+        super().__init__(query, self.connection, DEFAULT_DB_ALIAS)
+        self.running = _Running()
+
+    @property
+    def connection(self) -> Any:  # noqa: ANN401 - Django's wrapper
+        """Return the connection of the thread that asks."""
+        return connections[DEFAULT_DB_ALIAS]
+
+    @connection.setter
+    def connection(self, _: object) -> None:
+        """Let Django set it: every thread has its own."""
+
     def as_sql(self, *_: object, **__: object) -> tuple[str, tuple[Any, ...]]:
         """Return the text, and the values in their places."""
+        values = self.running.values
         bound = [
-            place.value(self.values) if isinstance(place, _Mark) else place for place in self.places
+            place.value(values) if isinstance(place, _Mark) else place for place in self.places
         ]
         return self.text, tuple(bound)
 
@@ -124,14 +142,14 @@ class _Compiler(SQLCompiler):
         """Run the statement as Django does for its queryset, which does not keep the rows."""
         if self.query.select_for_update:
             db.transaction_required()
-        self.values = values
+        self.running.values = values
         return list(self.execute())
 
 
 def _compiler(queryset: AnyQuerySet, *, slots: Iterable[object]) -> _Compiler:
-    """Write the text of a queryset of slots; the compiler is bound to this thread's connection."""
+    """Write the text of a queryset of slots."""
     query: Any = queryset.query.chain(klass=_Query)
-    compiler = query.once = _Compiler(query, connections[DEFAULT_DB_ALIAS], DEFAULT_DB_ALIAS)
+    compiler = query.once = _Compiler(query)
     compiler.text, places = super(_Compiler, compiler).as_sql()
     compiler.places = tuple(places)
     wanted = {slot.name for slot in slots if isinstance(slot, _Slot)}

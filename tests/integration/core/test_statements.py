@@ -134,22 +134,27 @@ class TestCompiled:
 
     @pytest.mark.postgres
     @pytest.mark.django_db(transaction=True)
-    def test_serves_each_thread_by_its_own_connection(self, customers, at):
+    def test_serves_all_threads_at_once_by_connections_of_their_own(
+        self, customers, at, monkeypatch
+    ):
         read = statements.compiled(named)
-        given = {"keys": ["customer-1"], "before": at + timedelta(1), "zone": None}
-        found = []
+        given = {"before": at + timedelta(1), "zone": None, "is_named": True}
+        read(keys=["customer-0"], **given)
+        written, begins, found = texts_written(monkeypatch), threading.Barrier(4), {}
 
-        def work():
-            for _ in range(2):
-                found.extend(read(**given, is_named=True))
+        def work(number):
+            begins.wait()
+            key = f"customer-{number}"
+            found[number] = [read(keys=[key], **given) for _ in range(50)]
             connection.close()
 
-        threads = [threading.Thread(target=work) for _ in range(4)]
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for each in threads:
             each.start()
         for each in threads:
             each.join()
-        assert found == [customers[1]] * 8
+        assert found == {number: [[customers[number]]] * 50 for number in range(4)}
+        assert written == []
 
     @pytest.mark.postgres
     @pytest.mark.django_db(transaction=True)
