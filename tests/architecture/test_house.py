@@ -126,6 +126,22 @@ def positional_arguments(name: str, tree: ast.Module) -> Iterator[str]:
                 yield f"{name}: {node.name}"
 
 
+def changing_reads(name: str, tree: ast.Module) -> Iterator[str]:
+    """Find compiled reads that look at more than their arguments, also by functions beside them."""
+    own = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for node in own.values():
+        if not any(ast.unparse(each) == "statements.compiled" for each in node.decorator_list):
+            continue
+        names, left = set(), {node.name}
+        while left:
+            found = own.get(left.pop())
+            met = {each.id for each in ast.walk(found or ast.Pass()) if isinstance(each, ast.Name)}
+            left |= met - names
+            names |= met
+        if names & {"settings", "clock", "clocks"} or node.args.args:
+            yield f"{name}: {node.name}"
+
+
 CHECKS: dict[str, tuple[Check, str, str]] = {
     "views are short": (
         long_views,
@@ -162,6 +178,11 @@ CHECKS: dict[str, tuple[Check, str, str]] = {
         positional_arguments,
         "app/services/x.py",
         "def f(a, b):\n    pass",
+    ),
+    "compiled reads look at their arguments alone": (
+        changing_reads,
+        "app/locks.py",
+        "@statements.compiled\ndef f(*, a):\n    return g()\ndef g():\n    return settings.A",
     ),
 }
 
