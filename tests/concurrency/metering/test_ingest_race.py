@@ -189,7 +189,8 @@ class TestIngestRace:
         if hasattr(connection, "close_pool"):
             connection.close_pool()
         context = multiprocessing.get_context("fork")
-        done = context.Value("i", 0)
+        # no lock around it: who is killed inside one takes it along
+        done = context.Value("i", 0, lock=False)
         batches = [stream.numbers[start : start + 20] for start in range(0, EVENTS, 20)]
 
         def send():
