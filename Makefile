@@ -32,10 +32,10 @@ format: .venv/.development ## Format the code and mend what can be mended
 bench: .venv/.development ## Measure the hot paths; NAME=hot_key for one
 	@$(PY) -m benchmarks $(NAME)
 
-torture: .venv/.development ## Break the engine for long: faults, and generated requests
-	@FAULT_SCALE=20 SCHEMATHESIS_EXAMPLES=200 $(PY) -m pytest tests/faults tests/contract -s --timeout 0
+torture: .venv/.development ## Break the engine for two hours: faults, and generated requests
+	@$(PY) manage.py verify --only torture
 
-mutate: .venv/.mutation ## Change the pure core in small ways and count what its tests notice
+mutate: .venv/.mutation ## Change what decides in small ways and count what its tests notice
 	@$(PY) -m benchmarks mutants
 
 .venv/bin/python:

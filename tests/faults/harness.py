@@ -1,7 +1,7 @@
 """Run an engine of one's own, load it over HTTP, break it, and hold it to its promises.
 
-Everything listens on 127.0.0.1, is bounded, and is stopped by its process id. FAULT_SCALE
-multiplies the short figures; `make torture` sets it.
+Everything listens on 127.0.0.1, is bounded, and is stopped by its process id. FAULTS=long asks for
+the long figures, as `make torture` does.
 """
 
 import http.client
@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
 from core.testing import servers
 
 ROOT = Path(__file__).resolve().parents[2]
-SCALE = int(os.environ.get("FAULT_SCALE", "1"))
+IS_LONG = os.environ.get("FAULTS") == "long"
 LIMIT = 1_000_000
 FEW = 40
 SETUP = f"""
@@ -54,6 +54,15 @@ PRODUCTION = {
     "HTTPS_ONLY": "0",
 }
 _numbers = count(1)
+Figure = TypeVar("Figure", int, float)
+
+
+def figure(*, short: Figure, long: Figure) -> Figure:
+    """Return how much the run at hand asks for."""
+    return long if IS_LONG else short
+
+
+SECONDS_MAX = figure(short=240, long=4800)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,12 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 
-from tests.faults.harness import LIMIT, SCALE, Engine
+from tests.faults.harness import LIMIT, Engine, figure
 
 DEFINITIVE_SECONDS_MAX = 30.0
 REQUEST_SECONDS_MAX = 6.0
 REPLAYS_MAX = 200
-PAUSE_SECONDS = 0.02 if SCALE == 1 else 0.0  # the short form leaves the machine to other tests
+PAUSE_SECONDS = figure(short=0.02, long=0.0)  # the short form leaves the machine to other tests
 Outcome = TypeVar("Outcome")
 
 

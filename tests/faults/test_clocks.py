@@ -11,10 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.faults.harness import ROOT, SCALE, Engine
+from tests.faults.harness import ROOT, SECONDS_MAX, Engine
 from tests.faults.load import report, together
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(SECONDS_MAX)]
 SHIFTED = f"{Path(__file__).parent / 'shifted'}{os.pathsep}{ROOT}"
 LIBRARIES = sorted(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")))
 SECONDS_BEFORE = 2.5

@@ -8,11 +8,12 @@ import psycopg
 import pytest
 
 from core.testing import servers
-from tests.faults.harness import SCALE, Engine
+from tests.faults.harness import IS_LONG, SECONDS_MAX, Engine, figure
 from tests.faults.load import Load, report, verify
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(SECONDS_MAX)]
 LEDGER = "metering_usageentry"
+DUMPS = figure(short=1, long=20)
 WARM_SECONDS = 0.7
 
 
@@ -42,7 +43,7 @@ def restore(url: str, *dumps: bytes, stops: bool = True) -> str:
 
 class TestDump:
     def test_under_load_restores_whole(self, engine):
-        for _ in range(SCALE):
+        for _ in range(DUMPS):
             with Load(engine, customer=engine.new_customer()) as load:
                 time.sleep(WARM_SECONDS)
                 acknowledged = {key for key, (status, _) in load.outcomes.items() if status == 200}
@@ -54,9 +55,9 @@ class TestDump:
             with psycopg.connect(restored) as connection:
                 rows = connection.execute(f"SELECT key FROM {LEDGER}").fetchall()
             assert acknowledged <= {key for (key,) in rows}
-        report("R17 dump", dumps=SCALE, acknowledged_before=len(acknowledged), **figures)
+        report("R17 dump", dumps=DUMPS, acknowledged_before=len(acknowledged), **figures)
 
-    @pytest.mark.skipif(SCALE == 1, reason="long: make torture")
+    @pytest.mark.skipif(not IS_LONG, reason="long: make torture")
     def test_control_two_instants_do_not_fit_together(self, engine):
         with Load(engine, customer=engine.new_customer()) as load:
             time.sleep(WARM_SECONDS)

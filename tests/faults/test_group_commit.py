@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from tests.faults.harness import SCALE, Engine
+from tests.faults.harness import SECONDS_MAX, Engine, figure
 from tests.faults.load import Load, report, verify
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120 * SCALE)]
-CALLERS = 12
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(SECONDS_MAX)]
+CALLERS, GONE = 12, figure(short=12, long=240)
 LOCK = (
     "SELECT 1 FROM metering_balance b JOIN core_customer c ON c.id = b.customer_id"
     " WHERE c.external_key = %s FOR NO KEY UPDATE OF b"
@@ -46,7 +46,7 @@ def call_and_go(engine: Engine, *, key: str, customer: str) -> None:
 class TestCallersThatGo:
     def test_are_counted_once_and_find_their_answer_under_the_key(self, engine, postgres):
         load = Load(engine, customer=engine.new_customer())
-        keys = [f"gone-{number}" for number in range(CALLERS * SCALE)]
+        keys = [f"gone-{number}" for number in range(GONE)]
         with ThreadPoolExecutor(CALLERS) as pool:
             list(pool.map(lambda key: call_and_go(engine, key=key, customer=load.customer), keys))
         load.unknown = set(keys)

@@ -8,12 +8,12 @@ import time
 import psycopg
 import pytest
 
-from tests.faults.harness import SCALE, Engine, Postgres
+from tests.faults.harness import SECONDS_MAX, Engine, Postgres, figure
 from tests.faults.load import Load, report, verify
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(SECONDS_MAX)]
 CRASH_POINTS = ("before_the_key", "after_the_update", "before_commit", "after_commit")
-CRASHES = 3 * SCALE
+CRASHES, KILLS = figure(short=3, long=100), figure(short=1, long=20)
 WARM_SECONDS = 0.5
 CRASHER = """
 import os, signal, sys
@@ -140,7 +140,7 @@ class TestDatabase:
             backends = servers_killed = 0
             try:
                 with Load(engine) as load:
-                    for _ in range(SCALE):
+                    for _ in range(KILLS):
                         time.sleep(WARM_SECONDS)
                         backends += postgres.kill_backends()
                         engine.await_ready()

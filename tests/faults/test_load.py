@@ -8,11 +8,11 @@ import pytest
 
 from benchmarks import plain_load
 from benchmarks._caller import DENIED, Load
-from tests.faults.harness import FEW, SCALE
+from tests.faults.harness import FEW, SECONDS_MAX, figure
 from tests.faults.load import report, together
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
-SEEDS = 50 if SCALE > 1 else 1
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(SECONDS_MAX)]
+SEEDS, ATTEMPTS = figure(short=1, long=50), figure(short=200, long=50_000)
 DEMAND, CALLERS = 10 * FEW, 16
 
 
@@ -26,7 +26,7 @@ class TestLoad:
 
     @pytest.mark.parametrize("kill_every", [0.0, 0.5])
     def test_violates_no_invariant(self, engine, kill_every):
-        chosen = options(attempts=200 * SCALE, kill_every=kill_every, name=f"kill{kill_every}")
+        chosen = options(attempts=ATTEMPTS, kill_every=kill_every, name=f"kill{kill_every}")
         seen = plain_load.run(engine, chosen)
 
         assert seen.violations == []

@@ -14,11 +14,12 @@ import pytest
 import redis
 
 from core.testing import servers
-from tests.faults.harness import SCALE, Engine, Postgres
+from tests.faults.harness import SECONDS_MAX, Engine, Postgres, figure
 from tests.faults.load import REQUEST_SECONDS_MAX, Load, report, verify
 from tests.faults.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(SECONDS_MAX)]
+REDIS, NETWORK, DISK = (figure(short=1, long=each) for each in (20, 25, 20))
 EPISODE_SECONDS = 0.4
 HANG_SECONDS = 2.5
 BOUNDS = ("ANSWER_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "STATEMENT_TIMEOUT_MS")
@@ -40,7 +41,7 @@ class TestRedis:
             client = redis.Redis.from_url(cache.url, socket_timeout=2)
             try:
                 with Load(engine, customer=engine.new_customer()) as load:
-                    for _ in range(SCALE):
+                    for _ in range(REDIS):
                         time.sleep(EPISODE_SECONDS)
                         client.flushall()
                         time.sleep(EPISODE_SECONDS)
@@ -75,7 +76,7 @@ class TestNetwork:
         episodes = 0
         try:
             with Load(engine, customer=engine.new_customer()) as load:
-                for _ in range(SCALE):
+                for _ in range(NETWORK):
                     for mode in ("cut", "slow", "drop_replies", "hang"):
                         time.sleep(EPISODE_SECONDS)
                         proxy.set_mode(mode)
@@ -216,7 +217,7 @@ class TestDisk:
             ballast, episodes = small_disk / "ballast", 0
             try:
                 with Load(engine) as load:
-                    for _ in range(SCALE):
+                    for _ in range(DISK):
                         time.sleep(EPISODE_SECONDS)
                         _fill(ballast)
                         time.sleep(2)

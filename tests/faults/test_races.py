@@ -10,12 +10,13 @@ import psycopg
 import pytest
 from psycopg.errors import DeadlockDetected
 
-from tests.faults.harness import FEW, SCALE
+from tests.faults.harness import FEW, SECONDS_MAX, figure
 from tests.faults.load import report, together
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
-ROUNDS = SCALE
-CLICKS, STORMERS, TURNS = 20, 12, 4
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(SECONDS_MAX)]
+ROUNDS = figure(short=1, long=200)
+CLICKS, STORMERS = 20, 12
+TURNS, LATE = figure(short=4, long=80), figure(short=6, long=120)
 BUSY = 503
 FEATURES = ("api_calls", "tokens", "few")
 
@@ -60,7 +61,7 @@ class TestStorm:
 
     def storm(self, engine, customers, *, seed):
         chance = random.Random(seed)
-        return [self.turn(engine, chance.choice(customers), chance) for _ in range(TURNS * SCALE)]
+        return [self.turn(engine, chance.choice(customers), chance) for _ in range(TURNS)]
 
     def turn(self, engine, customer, chance):
         whose = {"customer": customer}
@@ -181,7 +182,7 @@ class TestHolds:
             assert self.counted(engine, customer) == (won["captured_units"], 0)
 
     def test_expires_or_is_captured(self, engine):
-        customers = [engine.new_customer() for _ in range(6 * ROUNDS)]
+        customers = [engine.new_customer() for _ in range(LATE)]
         won = Counter(together([partial(self.late, engine, each) for each in customers]))
         assert set(won) <= {"captured", "expired", "neither"}
         report("R14 holds", expired_against_captured=dict(won))

@@ -3,24 +3,35 @@
 import pytest
 
 from benchmarks.soak import SLOPE_MB_MAX, Sample, Soak, soak
-from tests.faults.harness import SCALE
+from tests.faults.harness import IS_LONG, PRODUCTION, SECONDS_MAX, Engine, figure
 from tests.faults.load import report
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240 * SCALE)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(SECONDS_MAX)]
 POOL, WORKERS = 20, 2
+SECONDS = figure(short=2.0, long=1800.0)
+
+
+@pytest.fixture
+def production(postgres):
+    """Serve with production's settings: a development server logs its statements."""
+    made = Engine(database_url=postgres.url, credential=postgres.credential, **PRODUCTION)
+    yield made.serve(workers=WORKERS)
+    made.stop()
 
 
 class TestSoak:
     """`python -m benchmarks soak` is the long form."""
 
-    def test_stays_within_the_pool(self, engine):
-        seen = soak(engine, seconds=2.0 * SCALE, every=0.2)
+    def test_stays_within_the_pool(self, production):
+        seen = soak(production, seconds=SECONDS, every=SECONDS / 100)
         assert seen.violations == []
         assert seen.samples[-1].requests > 0
         assert 0 < seen.sessions_max() <= POOL * WORKERS
-        if SCALE > 1:
+        figures = {"requests": seen.samples[-1].requests, "connections": seen.sessions_max()}
+        if IS_LONG:
             assert seen.slope_mb() < SLOPE_MB_MAX
-        report("R16 soak", requests=seen.samples[-1].requests, connections=seen.sessions_max())
+            figures["slope_mb"] = f"{seen.slope_mb():.2f}"
+        report("R16 soak", **figures)
 
     def test_control_a_leak_shows(self):
         leaking = [

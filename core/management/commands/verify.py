@@ -1,4 +1,4 @@
-"""Run every check of the project: what `make test` does.
+"""Run every check of the project: what `make test` does, and `make torture` by `--only torture`.
 
 The checks read files and run beside each other. The suite runs once on PostgreSQL; SQLite runs
 again what it could answer otherwise: services, the usage API and races. What never asks the
@@ -78,7 +78,10 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         COVERED,
         COVERED_ON_SQLITE,
     ),
+    "torture": (*TOOL, "pytest", "-s", "--timeout", "0", "tests/faults", "tests/contract"),
 }
+ON_DEMAND = {"torture": {"FAULTS": "long", "SCHEMATHESIS_EXAMPLES": "200"}}
+ON_POSTGRES = ("postgres", *ON_DEMAND)
 STEPS = {**CHECKS, **SUITES}
 
 
@@ -96,7 +99,7 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:  # noqa: ANN401 - Django's signature
         """Run the steps."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        chosen = options["only"] or list(STEPS)
+        chosen = options["only"] or [name for name in STEPS if name not in ON_DEMAND]
         _run_checks([name for name in CHECKS if name in chosen])
         for name in SUITES:
             if name in chosen:
@@ -147,7 +150,7 @@ def _conclude(name: str, returncode: int, started: float) -> None:
 @contextlib.contextmanager
 def _environment(step: str) -> Iterator[dict[str, str]]:
     """Give a step what it needs: servers for the suite, a strict environment for deploying."""
-    environment = os.environ | {"DEBUG": os.environ.get("DEBUG", "1")}
+    environment = os.environ | {"DEBUG": os.environ.get("DEBUG", "1")} | ON_DEMAND.get(step, {})
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # dozens of processes would each compile anew
     with contextlib.ExitStack() as stack:
         if step == "deploy":
@@ -155,10 +158,11 @@ def _environment(step: str) -> Iterator[dict[str, str]]:
         elif step == "sqlite":
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="engine-"))
             environment["DATABASE_URL"] = f"sqlite:///{folder}/db.sqlite3"
-        if step in {"sqlite", "postgres"} and not environment.get("REDIS_URL"):
+        if step in {"sqlite", *ON_POSTGRES} and not environment.get("REDIS_URL"):
             servers.announce("   starting Redis")
             environment["TEST_REDIS_URL"] = stack.enter_context(servers.RedisServer()).url
-        if step == "postgres" and not environment.get("DATABASE_URL", "").startswith("postgres"):
+        is_postgres = environment.get("DATABASE_URL", "").startswith("postgres")
+        if step in ON_POSTGRES and not is_postgres:
             servers.announce("   starting PostgreSQL")
             postgres = servers.PostgresServer(is_durable=False)  # tests of crashes start their own
             environment["DATABASE_URL"] = stack.enter_context(postgres).url
