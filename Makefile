@@ -33,7 +33,7 @@ bench: .venv/.development ## Measure the hot paths; NAME=hot_key for one
 	@$(PY) -m benchmarks $(NAME)
 
 torture: .venv/.development ## Break the engine for two hours: faults, and generated requests
-	@$(PY) manage.py verify --only torture
+	@$(PY) manage.py verify --only faults --only requests
 
 mutate: .venv/.mutation ## Change what decides in small ways and count what its tests notice
 	@$(PY) -m benchmarks mutants

@@ -34,7 +34,7 @@ class Load:
     unknown: set[str] = field(default_factory=set)
     statuses: Counter[int] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
-    slowest: float = 0.0
+    seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,6 +58,11 @@ class Load:
     def attempts(self) -> int:
         """Return the number of requests made."""
         return self.statuses.total()
+
+    @property
+    def slowest(self) -> float:
+        """Return the seconds of the slowest request."""
+        return max(self.seconds)
 
     def settle(self) -> float:
         """Send what is unknown until it is definitive, and return the seconds that took.
@@ -83,7 +88,7 @@ class Load:
         seconds = time.monotonic() - started
         with self._lock:
             self.statuses[status] += 1
-            self.slowest = max(self.slowest, seconds)
+            self.seconds.append(seconds)
             return self._note(key, status, body)
 
     def _note(self, key: str, status: int, body: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Run every check of the project: what `make test` does, and `make torture` by `--only torture`.
+"""Run every check of the project: what `make test` does, and on demand what `make torture` does.
 
 The checks read files and run beside each other. The suite runs once on PostgreSQL; SQLite runs
 again what it could answer otherwise: services, the usage API and races. What never asks the
@@ -78,9 +78,10 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         COVERED,
         COVERED_ON_SQLITE,
     ),
-    "torture": (*TOOL, "pytest", "-s", "--timeout", "0", "tests/faults", "tests/contract"),
+    "faults": (*TOOL, "pytest", "-s", "--timeout", "0", "tests/faults"),
+    "requests": (*TOOL, "pytest", "--timeout", "0", "tests/contract"),
 }
-ON_DEMAND = {"torture": {"FAULTS": "long", "SCHEMATHESIS_EXAMPLES": "200"}}
+ON_DEMAND = {"faults": {"FAULTS": "long"}, "requests": {"SCHEMATHESIS_EXAMPLES": "200"}}
 ON_POSTGRES = ("postgres", *ON_DEMAND)
 STEPS = {**CHECKS, **SUITES}
 
