@@ -11,7 +11,7 @@ from core import errors as core_errors
 from core.models import Customer, OutboxEvent
 from core.services.idempotency import KeyedRequest
 from metering import errors, selectors
-from metering.models import AlertThreshold, Balance, Hold, UsageEntry
+from metering.models import AlertThreshold, Balance, Burn, Grant, Hold, UsageEntry
 from metering.services import auditing, endings, granting, holds, owned_holds, recording
 from metering.services.consumption import For, Request, Wanted, consume
 from metering.services.owned_holds import End
@@ -319,6 +319,38 @@ class TestFeed:
         assert (now.used_units, now.balance.carried_units, now.remaining_units) == (4, 3, 3)
         closed = Balance.objects.get(period_starts_at=datetime(2026, 2, 1, tzinfo=UTC))
         assert (closed.used_units, closed.is_current) == (3, False)
+        assert auditing.audit()[0] == []
+
+    def test_burns_late_usage_now_where_a_grant_stands_beside_the_allowance(self, customer):
+        Customer.objects.update(created_at=datetime(2026, 1, 1, tzinfo=UTC))
+        fresh = Customer.objects.get()
+        granting.create(
+            customer_id=customer.pk,
+            order=granting.Order(feature_key="api_calls", units=5),
+            actor=factories.ACTOR,
+            keyed=keyed(),
+            render=lambda made: {"id": str(made.pk)},
+            clock=clock(),
+        )
+        self.feed(fresh, self.fed(8), at=NOW + timedelta(seconds=1))
+        february = datetime(2026, 2, 20, tzinfo=UTC)
+        at = self.feed(fresh, self.fed(4, at=february), at=NOW + timedelta(seconds=2))
+
+        late, grant = UsageEntry.objects.get(units=4), Grant.objects.get()
+        current = Balance.objects.get(is_current=True)
+        burns = Burn.objects.filter(entry=late).order_by("position")
+        assert list(burns.values_list("balance_id", "grant_id", "units", "burnt_at")) == [
+            (current.pk, None, 2, at),
+            (current.pk, grant.pk, 2, at),
+        ]
+        assert (current.used_units, current.carried_units) == (8, 4)
+        assert (current.allowance_left_units, current.limit_units) == (0, 15)
+        assert grant.remaining_units == 3
+        assert standing(fresh, at=at).remaining_units == 3
+        assert auditing.audit()[0] == []
+        factories.reverse(fresh, late.pk, at=NOW + timedelta(seconds=3))
+        assert Grant.objects.get().remaining_units == 5
+        assert standing(fresh, at=NOW + timedelta(seconds=4)).remaining_units == 7
         assert auditing.audit()[0] == []
 
     def test_never_refuses(self, customer):

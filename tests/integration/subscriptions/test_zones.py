@@ -210,9 +210,16 @@ class TestAnotherZone:
                 usage_at=asked_at,
                 clock=factories.standing(CHANGED),
             )
-        assert Hold.objects.get().balance.period_starts_at == UTC_NOVEMBER
+        former = Hold.objects.get().balance
+        assert (former.period_starts_at, former.held_units) == (UTC_NOVEMBER, 2)
         move(customer)
-        assert Hold.objects.get().balance.period_starts_at == OCTOBER
+        hold = Hold.objects.get()
+        row = hold.balance
+        assert (row.period_starts_at, row.held_units, row.ceiling_units) == (OCTOBER, 2, 1000)
+        assert hold.is_provisional
+        former.refresh_from_db()
+        assert former.held_units == 0
+        assert auditing.audit()[0] == []
 
 
 class TestRefused:
