@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from core import db
 from core.models import Customer
 from metering.models import Balance, Hold, UsageEntry
-from subscriptions.models import Subscription
+from subscriptions.models import Entitlement, Subscription
 
 BATCH_MAX = 1000
 Kind = UsageEntry.Kind
@@ -85,13 +85,21 @@ def _held(ids: Sequence[UUID]) -> Iterator[Difference]:
 
 
 def _ceilings(ids: Sequence[UUID]) -> Iterator[Difference]:
-    """Used and held units stay within the ceiling (I3)."""
+    """Used and held units stay within the ceiling, which every hard limit has (I3)."""
     above = Balance.objects.filter(
         customer_id__in=ids, ceiling_units__lt=F("used_units") + F("held_units")
     )
     for row in above.select_related("feature"):
         counted = row.used_units + row.held_units
         yield _difference("used + held ≤ ceiling", row, row.ceiling_units or 0, counted)
+    open_ended = Balance.objects.filter(
+        customer_id__in=ids,
+        is_current=True,
+        ceiling_units__isnull=True,
+        limit_units__isnull=False,
+    ).exclude(mode=Entitlement.Mode.SOFT)
+    for row in open_ended.select_related("feature"):
+        yield _difference("a hard limit has a ceiling", row, 0, row.limit_units or 0)
 
 
 def _live_subscriptions(ids: Sequence[UUID]) -> Iterator[Difference]:

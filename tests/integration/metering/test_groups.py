@@ -186,6 +186,7 @@ class TestLeavesAlone:
             ({"valid_until": NOW}, Verdict.ALONE),
             ({"holds_due_at": NOW}, Verdict.ALONE),
             ({"alert_units": 4}, Verdict.ALONE),
+            ({"alert_units": 6, "held_units": 2}, Verdict.ALONE),
             ({"denial_code": "payment_required"}, Verdict.ALONE),
         ],
     )
@@ -201,6 +202,7 @@ class TestLeavesAlone:
             {"valid_until": NOW + timedelta(microseconds=1)},
             {"holds_due_at": NOW + timedelta(microseconds=1)},
             {"alert_units": 5},
+            {"alert_units": 7, "held_units": 2},
         ],
     )
     def test_nothing_that_is_still_to_come(self, customers, columns):

@@ -273,6 +273,7 @@ class TestCallersTransaction:
         (entry,) = counted.entries
         assert (entry.kind, entry.key, entry.consumed_at) == ("consume", None, AT)
         assert (entry.used_units, entry.metadata) == (9, {"by": "test"})
+        assert not counted.replayed
         assert stored(customer) == (9, 0, 2)
 
     def test_takes_a_consume_back_with_its_rollback(self, customer):
