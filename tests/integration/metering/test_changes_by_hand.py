@@ -17,7 +17,7 @@ from metering.services.consumption import For, Request, Wanted, consume
 from metering.services.owned_holds import End
 from metering.services.recording import Fed
 from subscriptions import selectors as catalog
-from subscriptions.models import Subscription
+from subscriptions.models import Plan, Subscription
 from subscriptions.services import lifecycle, overriding
 from tests import factories
 
@@ -126,6 +126,35 @@ class TestUsagePolicy:
             consume(asked(customer, 1), clock=clock(2))
         next_month = datetime(2026, 4, 2, tzinfo=UTC)
         assert standing(customer, at=next_month).limit_units == 620
+
+    @pytest.mark.parametrize("grants", [0, 1])
+    def test_prorates_each_upgrade_of_a_period_beside_the_one_before(self, grants):
+        for number, limit in enumerate((310, 620, 930)):
+            factories.make_plan(f"plan{number}", at=STARTED, limits={"api_calls": limit})
+        customer = factories.make_customer(at=STARTED)
+        row = factories.subscribe(customer, "plan0", at=STARTED)
+        for _ in range(grants):
+            granting.create(
+                customer_id=customer.pk,
+                order=granting.Order(feature_key="api_calls", units=5),
+                actor=factories.ACTOR,
+                keyed=keyed(),
+                render=lambda made: {"id": str(made.pk)},
+                clock=factories.standing(STARTED),
+            )
+        withheld = 0
+        for number, (day, more) in enumerate(((16, 150), (24, 230))):  # 16, then 8 days are left
+            plan, at = Plan.objects.get(key=f"plan{number + 1}"), datetime(2026, 3, day, tzinfo=UTC)
+            change_plan(row, plan, at=at, policy="prorate_limit")
+            withheld += more
+            limit = 310 * (number + 2) - withheld
+            stored = Balance.objects.get(is_current=True)
+            assert (stored.withheld_units, stored.allowance_units) == (withheld, limit)
+            assert stored.limit_units == stored.ceiling_units == limit + 5 * grants
+        assert limit == 550
+        later = datetime(2026, 3, 25, tzinfo=UTC)
+        assert standing(customer, at=later).limit_units == 550 + 5 * grants
+        assert auditing.audit()[0] == []
 
     def test_reset_moves_open_holds_to_the_next_generation(self):
         factories.make_plan("old", at=STARTED, limits={"api_calls": 10})
