@@ -277,6 +277,28 @@ class TestKeys:
         assert Balance.objects.get(customer=second, feature__key="api_calls").used_units == 3
         assert ledger(first) == recorded
 
+    @pytest.mark.parametrize("units", [1, 100])
+    def test_one_that_is_taken_while_it_is_decided_alone_is_told_what_was_recorded(
+        self, customers, monkeypatch, units
+    ):
+        (first,) = alone(asked(customers[0], key="one", api_calls=units))
+        before, find = unchanged(), consumption.find_recorded
+        looked = []
+
+        def too_early(request):
+            looked.append(request)
+            return find(request) if len(looked) > 1 else []
+
+        monkeypatch.setattr(consumption, "find_recorded", too_early)
+        (again,) = alone(asked(customers[0], key="one", api_calls=units))
+        assert len(looked) == 2
+        assert again.replayed
+        if isinstance(first, Consumed):
+            assert [each.pk for each in again.entries] == [each.pk for each in first.entries]
+        else:
+            assert (again.detail, again.facts()) == (first.detail, first.facts())
+        assert unchanged() == before
+
     def test_likely_replays_are_looked_up_before_anything_is_locked(
         self, customers, django_assert_num_queries
     ):
