@@ -91,6 +91,7 @@ class Server:
                 group=_unprivileged_id(),
                 extra_groups=_unprivileged_groups(),
             )
+        self._dismiss_guard()  # of a launch that failed: it would remove the directory
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", GUARD, "guard", str(self._process.pid), str(self.directory)],
             stdin=subprocess.PIPE,
@@ -114,10 +115,14 @@ class Server:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._dismiss_guard()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _dismiss_guard(self) -> None:
         if self._guard is not None:
             self._guard.kill()
             self._guard.communicate()
-        shutil.rmtree(self.directory, ignore_errors=True)
+            self._guard = None
 
 
 class PostgresServer(Server):

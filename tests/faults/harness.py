@@ -119,9 +119,7 @@ class Postgres(servers.PostgresServer):
         os.kill(self.process_id, signal.SIGKILL)
         assert self._process is not None
         self._process.wait()
-        if self._guard is not None:
-            self._guard.kill()
-            self._guard.communicate()
+        self._dismiss_guard()
 
     def restart(self) -> None:
         """Start again on the same data; crash recovery runs."""

@@ -79,6 +79,19 @@ class TestServers:
         assert wait_until(lambda: not is_running(int(process_id)))
         assert wait_until(lambda: not Path(directory).exists())
 
+    def test_keep_their_directory_where_a_launch_fails_and_another_follows(self):
+        with servers.RedisServer() as redis:
+            os.kill(redis.process_id, signal.SIGKILL)
+            redis._process.wait()
+            for _ in range(2):  # each launch has a guard of its own, which would remove it
+                with pytest.raises(RuntimeError, match="Redis did not start"):
+                    redis._launch(["false"], is_ready=lambda: False)
+            redis._launch(["sleep", "60"], is_ready=lambda: True)
+            time.sleep(0.5)
+            assert redis.directory.exists()
+            assert is_running(redis.process_id)
+        assert not redis.directory.exists()
+
     def test_name_what_is_missing_with_its_remedy(self, monkeypatch):
         monkeypatch.setattr(servers.shutil, "which", lambda _: None)
         monkeypatch.setattr(servers.Path, "glob", lambda *_: iter(()))
