@@ -10,7 +10,7 @@ from metering import errors
 from metering.lines import Line
 from metering.locks import Wait
 from metering.models import Balance, UsageEntry
-from metering.services import auditing, consumption, groups, posting
+from metering.services import auditing, consumption, groups, holds, posting
 from metering.services.consumption import Consumed, For, Request, Wanted
 from metering.services.groups import Verdict
 from metering.services.posting import Claim
@@ -21,7 +21,7 @@ from tests import factories
 pytestmark = pytest.mark.django_db
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
-OWN = {"id", "operation_id", "customer_id", "balance_id"}  # what no two customers share
+OWN = {"id", "operation_id", "customer_id", "balance_id", "hold_id"}  # what no two customers share
 
 
 @pytest.fixture
@@ -110,9 +110,12 @@ class TestAsAlone:
             return [
                 asked(customer, key="a", fingerprint="fa", metadata={"n": [1, "ü"]}, images=2),
                 asked(customer, key="b", fingerprint="fb", searches=2, api_calls=3, images=1),
-                asked(customer, key="c", metadata={"q": '"{,}\\'}, api_calls=16),
+                asked(customer, key="c", metadata={"q": '"{,}\\'}, api_calls=15),
             ]
 
+        for each in customers:
+            wanted = asked(each, key="held", api_calls=1)
+            holds.create(wanted, ttl_seconds=3600, clock=factories.standing(NOW))
         later = NOW + timedelta(seconds=5)
         together, apart = decide(*requests(first), at=later), alone(*requests(second), at=later)
 
@@ -121,7 +124,7 @@ class TestAsAlone:
         assert balances(first) == balances(second)
         assert [shown(each) for each in together] == [shown(each) for each in apart]
         operations = UsageEntry.objects.filter(customer=first).values_list("operation_id", "key")
-        assert len(set(operations)) == len({key for _, key in operations}) == 4
+        assert len(set(operations)) == len({key for _, key in operations}) == 5
         assert auditing.audit()[0] == []
 
     def test_lines_are_told_as_they_are_stored(self, customers):
