@@ -64,8 +64,9 @@ class Engine:
     identity_seconds: float
 
 
+PORT = env.int("PORT", default=8000)
 ENGINE = Engine(
-    frontend_url=env.str("FRONTEND_URL", default="http://127.0.0.1:8000"),
+    frontend_url=env.str("FRONTEND_URL", default=f"http://127.0.0.1:{PORT}"),
     mail_at_once=env.bool("MAIL_AT_ONCE", default=DEBUG),
     default_plan_key=env.str("DEFAULT_PLAN", default="free"),
     primary_plan_group_key=env.str("PRIMARY_PLAN_GROUP", default="main"),

@@ -42,7 +42,7 @@ print(answer.read().decode(), end="")
 
 @pytest.fixture
 def served(tmp_path):
-    """Serve the demo as `make run` does, on a free port and a fresh SQLite file."""
+    """Serve the demo as `make run` does, on a free port and a fresh SQLite file; keep its words."""
     port = servers.free_port()
     environment = os.environ | {
         "DEBUG": "1",
@@ -51,14 +51,17 @@ def served(tmp_path):
         "REDIS_URL": "",
     }
     manage = [sys.executable, str(ROOT / "manage.py")]
+    told = ""
     for command in (["migrate", "--verbosity", "0"], ["demo"]):
-        subprocess.run([*manage, *command], env=environment, check=True, stdout=subprocess.DEVNULL)
+        told += subprocess.run(
+            [*manage, *command], env=environment, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
     server = subprocess.Popen(
         [*manage, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _await(f"http://127.0.0.1:{port}/readyz")
-        yield environment
+        yield environment, told
     finally:
         server.terminate()
         server.wait(timeout=20)
@@ -79,15 +82,16 @@ def _await(url: str) -> None:
 def test_five_minutes_lead_to_the_denied_request(served, tmp_path):
     blocks = BLOCK.findall((ROOT / "README.md").read_text())
     assert len(blocks) == 1
+    environment, told = served
     if shutil.which("curl") is None:
         stand_in = tmp_path / "curl"
         stand_in.write_text(CURL.format(python=sys.executable))
         stand_in.chmod(0o755)
-        served["PATH"] = f"{tmp_path}:{served['PATH']}"
+        environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
 
     done = subprocess.run(
         ["bash", "-eu", "-c", blocks[0]],
-        env=served,
+        env=environment,
         capture_output=True,
         text=True,
         check=True,
@@ -102,4 +106,5 @@ def test_five_minutes_lead_to_the_denied_request(served, tmp_path):
     assert done.stdout.lower().count("idempotent-replayed: true") == 1
     assert (refused["status"], refused["code"]) == (403, "usage_limit_reached")
     assert refused["resets_at"] == first["period"]["ends_at"]
+    assert f"http://127.0.0.1:{environment['PORT']}/verify-email#" in told
     assert re.findall(r"^HTTP/1\.1 (\d+)", done.stdout, re.MULTILINE) == ["200", "200", "403"]
