@@ -45,8 +45,11 @@ class Set:
 def main(arguments: Sequence[str]) -> int:
     """Run the mutants, print those that survived and the scores."""
     options = _options(arguments)
-    scores = []
-    for each in _sets(options):
+    sets, scores = list(_sets(options)), []
+    if not sets:
+        print(f"no set and no module of a set: {', '.join(options.only)}", file=sys.stderr)
+        return 2
+    for each in sets:
         found = _with_databases(each, options) if each.needs_database else _run(each, options, "")
         scores.append(_print(each, found))
     return 0 if min(scores) >= SCORE_MIN else 1
