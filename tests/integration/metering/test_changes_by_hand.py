@@ -53,6 +53,18 @@ def standing(customer, *, at=NOW, feature="api_calls"):
     return selectors.get_overview(customer=fresh, clock=factories.standing(at)).standings[feature]
 
 
+def give_five(customer, *, clock) -> None:
+    """Grant five units that stand beside the allowance."""
+    granting.create(
+        customer_id=customer.pk,
+        order=granting.Order(feature_key="api_calls", units=5),
+        actor=factories.ACTOR,
+        keyed=keyed(),
+        render=lambda made: {"id": str(made.pk)},
+        clock=clock,
+    )
+
+
 def change_plan(row: Subscription, plan, *, at, policy: str = "keep") -> None:
     """Move a subscription to another plan as a service does: write, then publish the fact."""
     with db.transaction():
@@ -134,14 +146,7 @@ class TestUsagePolicy:
         customer = factories.make_customer(at=STARTED)
         row = factories.subscribe(customer, "plan0", at=STARTED)
         for _ in range(grants):
-            granting.create(
-                customer_id=customer.pk,
-                order=granting.Order(feature_key="api_calls", units=5),
-                actor=factories.ACTOR,
-                keyed=keyed(),
-                render=lambda made: {"id": str(made.pk)},
-                clock=factories.standing(STARTED),
-            )
+            give_five(customer, clock=factories.standing(STARTED))
         withheld = 0
         for number, (day, more) in enumerate(((16, 150), (24, 230))):  # 16, then 8 days are left
             plan, at = Plan.objects.get(key=f"plan{number + 1}"), datetime(2026, 3, day, tzinfo=UTC)
@@ -196,14 +201,7 @@ class TestUsagePolicy:
         customer = factories.make_customer(at=STARTED)
         row = factories.subscribe(customer, "small", at=STARTED)
         for _ in range(grants):
-            granting.create(
-                customer_id=customer.pk,
-                order=granting.Order(feature_key="api_calls", units=5),
-                actor=factories.ACTOR,
-                keyed=keyed(),
-                render=lambda made: {"id": str(made.pk)},
-                clock=factories.standing(STARTED),
-            )
+            give_five(customer, clock=factories.standing(STARTED))
         change_plan(row, large, at=datetime(2026, 3, 16, tzinfo=UTC), policy="prorate_limit")
         consume(asked(customer, 16), clock=clock())  # 15 of the 31 that were added are withheld
         change_plan(row, small, at=NOW + timedelta(seconds=1), policy=policy)
@@ -353,14 +351,7 @@ class TestFeed:
     def test_burns_late_usage_now_where_a_grant_stands_beside_the_allowance(self, customer):
         Customer.objects.update(created_at=datetime(2026, 1, 1, tzinfo=UTC))
         fresh = Customer.objects.get()
-        granting.create(
-            customer_id=customer.pk,
-            order=granting.Order(feature_key="api_calls", units=5),
-            actor=factories.ACTOR,
-            keyed=keyed(),
-            render=lambda made: {"id": str(made.pk)},
-            clock=clock(),
-        )
+        give_five(customer, clock=clock())
         self.feed(fresh, self.fed(8), at=NOW + timedelta(seconds=1))
         february = datetime(2026, 2, 20, tzinfo=UTC)
         at = self.feed(fresh, self.fed(4, at=february), at=NOW + timedelta(seconds=2))
